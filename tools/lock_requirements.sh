@@ -1,0 +1,26 @@
+#!/bin/sh
+# Resolve every requirements/*.in to a hash-pinned requirements/*.txt that is valid on all supported Pythons.
+# usage: tools/lock_requirements.sh [NAME...]
+set -eu
+cd "$(dirname "$0")/.."
+
+uv=build/lock/bin/uv
+[ -x "$uv" ] || { "$(tools/find_python.sh)" -m venv build/lock && build/lock/bin/pip install --quiet uv; }
+
+lock() { # NAME OLDEST_PYTHON [--constraints FILE]...
+    name=$1 python=$2
+    shift 2
+    "$uv" pip compile --quiet --universal --python-version "$python" --generate-hashes --no-header --no-annotate \
+        --no-emit-index-url --no-emit-find-links "$@" "requirements/$name.in" --output-file "requirements/$name.txt"
+}
+
+# runtime, demo and test share one virtual environment, so each is held to what the one before it chose.
+for name in ${*:-runtime demo test newest go}; do
+    case $name in
+        runtime | go) lock "$name" 3.11 ;;
+        demo) lock demo 3.11 --constraints requirements/runtime.txt ;;
+        test) lock test 3.11 --constraints requirements/runtime.txt --constraints requirements/demo.txt ;;
+        newest) lock newest 3.12 ;;
+        *) echo "no such requirements: $name" >&2; exit 2 ;;
+    esac
+done
