@@ -1,0 +1,202 @@
+// The events of Envoy's dynamic module ABI "v0.2.0" (Envoy 1.40.0). Whatever needs no Go is answered here, since a
+// call from C into Go costs more than all the rest: of a request's events one enters Go, and only when it must.
+#include "abi.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "_cgo_export.h"
+
+#define LITERAL(text) ((module_buffer){text, sizeof(text) - 1})
+
+typedef struct {
+  uintptr_t guard;  // handle of the auth.Guard
+  char *challenge;
+  size_t challenge_length;
+  size_t allowed, denied, expired, overloaded;  // counter ids
+} config;
+
+typedef struct {
+  const config *config;
+  basic_auth_wait *wait;  // not null while bcrypt works for this stream
+} filter;
+
+struct basic_auth_wait {
+  pthread_mutex_t lock;
+  void *scheduler;  // null once the stream has gone
+  int owners;       // the stream, the goroutine
+};
+
+// Waiting for bcrypt
+
+static basic_auth_wait *wait_new(void *stream) {
+  basic_auth_wait *wait = malloc(sizeof *wait);
+  if (wait == NULL) return NULL;
+  pthread_mutex_init(&wait->lock, NULL);
+  wait->scheduler = envoy_dynamic_module_callback_http_filter_scheduler_new(stream);
+  wait->owners = 2;
+  return wait;
+}
+
+// Gives up `owners` of the owners' shares; `wait->lock` is held.
+static void wait_release(basic_auth_wait *wait, int owners) {
+  wait->owners -= owners;
+  bool last = wait->owners == 0;
+  pthread_mutex_unlock(&wait->lock);
+  if (last) {
+    pthread_mutex_destroy(&wait->lock);
+    free(wait);
+  }
+}
+
+// The stream waits no more. From here on no commit can reach the scheduler or the worker behind it.
+static void wait_leave(basic_auth_wait *wait, int owners) {
+  pthread_mutex_lock(&wait->lock);
+  envoy_dynamic_module_callback_http_filter_scheduler_delete(wait->scheduler);
+  wait->scheduler = NULL;
+  wait_release(wait, owners);
+}
+
+void basic_auth_finish(basic_auth_wait *wait, int verdict) {
+  pthread_mutex_lock(&wait->lock);
+  if (wait->scheduler != NULL)
+    envoy_dynamic_module_callback_http_filter_scheduler_commit(wait->scheduler, (uint64_t)verdict);
+  wait_release(wait, 1);
+}
+
+// Answering a request
+
+static void count(void *stream, size_t id) {
+  envoy_dynamic_module_callback_http_filter_increment_counter(stream, id, NULL, 0, 1);
+}
+
+static void refuse(void *stream, const config *config, int verdict) {
+  if (verdict == OVERLOADED) {
+    count(stream, config->overloaded);
+    module_http_header header = {"retry-after", 11, "1", 1};
+    envoy_dynamic_module_callback_http_send_response(stream, 503, &header, 1,
+                                                     LITERAL("Too many credentials are being checked.\n"),
+                                                     LITERAL("basic_auth_overloaded"));
+    return;
+  }
+  count(stream, config->denied);
+  if (verdict == EXPIRED) count(stream, config->expired);
+  module_http_header header = {"www-authenticate", 16, config->challenge, config->challenge_length};
+  // A client learns nothing of why; the access log does.
+  envoy_dynamic_module_callback_http_send_response(
+      stream, 401, &header, 1, LITERAL("A valid user name and password are required.\n"),
+      verdict == EXPIRED ? LITERAL("basic_auth_expired") : LITERAL("basic_auth_denied"));
+}
+
+int envoy_dynamic_module_on_http_filter_request_headers(void *stream, void *module, bool end_of_stream) {
+  filter *self = module;
+  const config *config = self->config;
+  envoy_buffer value;
+  size_t values = 0;
+  int verdict = DENIED;
+  if (envoy_dynamic_module_callback_http_get_header(stream, HEADER_TYPE_REQUEST, LITERAL("authorization"), &value, 0,
+                                                    &values) &&
+      values == 1) {
+    verdict = basic_auth_check(config->guard, (char *)value.ptr, value.length);
+    if (verdict == UNDECIDED) {
+      basic_auth_wait *wait = wait_new(stream);
+      verdict = wait == NULL ? OVERLOADED : basic_auth_verify(config->guard, (char *)value.ptr, value.length, wait);
+      if (verdict == UNDECIDED) {
+        self->wait = wait;
+        return REQUEST_HEADERS_STOP_ALL_ITERATION_AND_WATERMARK;
+      }
+      if (wait != NULL) wait_leave(wait, 2);
+    }
+  }
+  if (verdict == ALLOWED) {
+    count(stream, config->allowed);
+    return REQUEST_HEADERS_CONTINUE;
+  }
+  refuse(stream, config, verdict);
+  return REQUEST_HEADERS_STOP_ITERATION;
+}
+
+// The event that basic_auth_finish has scheduled.
+void envoy_dynamic_module_on_http_filter_scheduled(void *stream, void *module, uint64_t event) {
+  filter *self = module;
+  if (self->wait == NULL) return;
+  wait_leave(self->wait, 1);
+  self->wait = NULL;
+  if (event == ALLOWED) {
+    count(stream, self->config->allowed);
+    envoy_dynamic_module_callback_http_filter_continue_decoding(stream);
+  } else {
+    refuse(stream, self->config, (int)event);
+  }
+}
+
+void *envoy_dynamic_module_on_http_filter_new(void *module_config, void *stream) {
+  filter *self = malloc(sizeof *self);
+  if (self != NULL) *self = (filter){module_config, NULL};
+  return self;
+}
+
+void envoy_dynamic_module_on_http_filter_destroy(void *module) {
+  filter *self = module;
+  if (self->wait != NULL) wait_leave(self->wait, 1);
+  free(self);
+}
+
+// Configuration
+
+const char *envoy_dynamic_module_on_program_init(void) { return "v0.2.0"; }
+
+static bool define(void *envoy_config, module_buffer name, size_t *id) {
+  return envoy_dynamic_module_callback_http_filter_config_define_counter(envoy_config, name, NULL, 0, id) ==
+         METRICS_SUCCESS;
+}
+
+void envoy_dynamic_module_on_http_filter_config_destroy(void *module_config) {
+  config *self = module_config;
+  if (self->guard != 0) basic_auth_config_destroy(self->guard);
+  free(self->challenge);
+  free(self);
+}
+
+// Null makes Envoy reject the configuration.
+void *envoy_dynamic_module_on_http_filter_config_new(void *envoy_config, envoy_buffer name, envoy_buffer text) {
+  config *self = calloc(1, sizeof *self);
+  if (self == NULL) return NULL;
+  self->guard = basic_auth_config_new((char *)text.ptr, text.length, &self->challenge, &self->challenge_length);
+  if (self->guard != 0 && define(envoy_config, LITERAL("basic_auth.allowed"), &self->allowed) &&
+      define(envoy_config, LITERAL("basic_auth.denied"), &self->denied) &&
+      define(envoy_config, LITERAL("basic_auth.expired"), &self->expired) &&
+      define(envoy_config, LITERAL("basic_auth.overloaded"), &self->overloaded))
+    return self;
+  envoy_dynamic_module_on_http_filter_config_destroy(self);
+  return NULL;
+}
+
+// Events that Envoy requires a module to take, and that mean nothing here.
+
+int envoy_dynamic_module_on_http_filter_request_body(void *stream, void *module, bool end_of_stream) {
+  return CONTINUE;
+}
+int envoy_dynamic_module_on_http_filter_request_trailers(void *stream, void *module) { return CONTINUE; }
+int envoy_dynamic_module_on_http_filter_response_headers(void *stream, void *module, bool end_of_stream) {
+  return CONTINUE;
+}
+int envoy_dynamic_module_on_http_filter_response_body(void *stream, void *module, bool end_of_stream) {
+  return CONTINUE;
+}
+int envoy_dynamic_module_on_http_filter_response_trailers(void *stream, void *module) { return CONTINUE; }
+void envoy_dynamic_module_on_http_filter_stream_complete(void *stream, void *module) {}
+void envoy_dynamic_module_on_http_filter_http_callout_done(void *stream, void *module, uint64_t id, int result,
+                                                           void *headers, size_t header_count, envoy_buffer *body,
+                                                           size_t chunks) {}
+void envoy_dynamic_module_on_http_filter_http_stream_headers(void *stream, void *module, uint64_t id, void *headers,
+                                                             size_t header_count, bool end_stream) {}
+void envoy_dynamic_module_on_http_filter_http_stream_data(void *stream, void *module, uint64_t id,
+                                                          const envoy_buffer *data, size_t chunks, bool end_stream) {}
+void envoy_dynamic_module_on_http_filter_http_stream_trailers(void *stream, void *module, uint64_t id, void *trailers,
+                                                              size_t trailer_count) {}
+void envoy_dynamic_module_on_http_filter_http_stream_complete(void *stream, void *module, uint64_t id) {}
+void envoy_dynamic_module_on_http_filter_http_stream_reset(void *stream, void *module, uint64_t id, int reason) {}
+void envoy_dynamic_module_on_http_filter_downstream_above_write_buffer_high_watermark(void *stream, void *module) {}
+void envoy_dynamic_module_on_http_filter_downstream_below_write_buffer_low_watermark(void *stream, void *module) {}
