@@ -1,0 +1,188 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Edge: Envoy's admin interface on its Unix socket, and who is behind it."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import re
+import socket
+import struct
+import typing as t
+from urllib.parse import quote
+
+from ansible_collections.moe.gateway.plugins.module_utils._decision import Process, Running
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._kinds import Kind
+from ansible_collections.moe.gateway.plugins.module_utils._process import started
+
+#: ``sun_path`` of ``sockaddr_un`` on Linux, less its final NUL (unix(7))
+_LONGEST_SOCKET = 107
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("envoy", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Server(t.NamedTuple):
+    """What ``/server_info`` says, as far as it matters here."""
+
+    version: str
+    #: LIVE, DRAINING, PRE_INITIALIZING or INITIALIZING
+    state: str
+    restart_epoch: int
+    #: seconds since the current epoch began
+    uptime: int
+    #: empty if Envoy logs to its standard error
+    log_path: str
+    node: dict[str, t.Any]
+
+
+class Peer(t.NamedTuple):
+    """Who listens on the admin socket."""
+
+    process: Process
+    uid: int
+    gid: int
+
+
+class Admin:
+    """One connection to the admin interface, opened anew where it was closed.
+
+    :param path: the Unix socket.
+    :param timeout: seconds for each answer.
+    """
+
+    def __init__(self, path: str, timeout: float) -> None:
+        if len(path.encode()) > _LONGEST_SOCKET:
+            raise invalid("admin_socket", f"a path of {len(path.encode())} bytes", f"at most {_LONGEST_SOCKET} bytes")
+        self.path = path
+        self.timeout = timeout
+        self._connection = _Connection(path, timeout)
+
+    def get(self, target: str) -> bytes:
+        """The body that Envoy gives for ``target``.
+
+        Raises ``envoy_down``, ``envoy_hung``, ``admin_denied`` or ``admin_error``.
+        """
+        for attempt in (1, 2):
+            reused = self._connection.sock is not None
+            try:
+                self._connection.request("GET", target)
+                response = self._connection.getresponse()
+                body = response.read()
+                break
+            except socket.timeout:
+                self._connection.close()
+                message = (
+                    f"The Envoy behind {self.path} does not answer within {self.timeout:g} s: it hangs or is stopped."
+                )
+                raise Failure("envoy_hung", message, socket=self.path) from None
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                if reused and attempt == 1:
+                    continue
+                raise self._unreachable(error) from error
+        if response.status != 200:
+            text = body.decode("utf-8", "replace").strip()[:200]
+            raise Failure("admin_error", f"Envoy's admin interface answers {target} with {response.status}: {text}")
+        return body
+
+    def _unreachable(self, error: Exception) -> Failure:
+        number = getattr(error, "errno", None)
+        if number == errno.EACCES:
+            return Failure(
+                "admin_denied",
+                f"The admin socket {self.path} may not be used by this user. Run as Envoy's user, or with become.",
+                socket=self.path,
+            )
+        what = {
+            errno.ENOENT: "there is no such socket",
+            errno.ECONNREFUSED: "nobody listens there (Envoy was ended without removing its socket)",
+        }.get(number or 0, str(error) or type(error).__name__)
+        return Failure("envoy_down", f"No Envoy answers at the admin socket {self.path}: {what}.", socket=self.path)
+
+    def json(self, target: str) -> t.Any:
+        body = self.get(target)
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise Failure(
+                "admin_error", f"{self.path} answers {target} with {body[:80]!r}: not Envoy's admin interface?"
+            ) from None
+
+    def server(self) -> Server:
+        data = self.json("/server_info")
+        options = data["command_line_options"]
+        return Server(
+            version=data["version"].split("/")[1],
+            state=data["state"],
+            restart_epoch=int(options["restart_epoch"]),
+            uptime=int(data["uptime_current_epoch"].rstrip("s")),
+            log_path=options.get("log_path", ""),
+            node=data.get("node", {}),
+        )
+
+    def peer(self) -> Peer:
+        """The one Envoy that answers here, whatever its configuration says of it."""
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                sock.settimeout(self.timeout)
+                sock.connect(self.path)
+                # SO_PEERCRED of a Unix stream socket is struct ucred of the process that called listen(): socket(7)
+                pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        except OSError as error:
+            raise self._unreachable(error) from error
+        return Peer(Process(pid, started(pid)), uid, gid)
+
+    def stats(self, pattern: str) -> dict[str, t.Any]:
+        """Counters, gauges and texts whose name matches ``pattern`` (RE2)."""
+        data = self.json(f"/stats?format=json&filter={quote(pattern, safe='')}")
+        return {item["name"]: item.get("value", 0) for item in data["stats"] if "name" in item}
+
+    def running(self, kind: Kind, process: Process) -> Running | None:
+        """What Envoy says of the subscription of ``kind``; ``None`` if it has none."""
+        wanted = [kind.stats + name for name in ("version_text", "update_attempt", "update_rejected", "update_failure")]
+        stats = self.stats("^(" + "|".join(re.escape(name) for name in wanted) + ")$")
+        if wanted[1] not in stats:
+            return None
+        text = stats.get(wanted[0]) or ""
+        return Running(process, text, *(int(stats.get(name, 0)) for name in wanted[1:]))
+
+    def listeners(self) -> list[t.Any]:
+        """Every listener that Envoy holds, in Envoy's own form; of one that is being replaced, both."""
+        found = []
+        for item in self._dump("dynamic_listeners"):
+            found.extend(
+                item[state]["listener"]
+                for state in ("active_state", "warming_state")
+                if "listener" in item.get(state, {})
+            )
+        found.extend(item["listener"] for item in self._dump("static_listeners") if "listener" in item)
+        return found
+
+    def sources(self) -> dict[str, str]:
+        """The files that Envoy's bootstrap takes clusters and listeners from."""
+        data = self.json("/config_dump?mask=bootstrap.dynamic_resources")
+        for item in data.get("configs", []):
+            resources = item.get("bootstrap", {}).get("dynamic_resources", {})
+            if resources:
+                keys = {"clusters": "cds_config", "listeners": "lds_config"}
+                return {
+                    name: resources.get(key, {}).get("path_config_source", {}).get("path", "")
+                    for name, key in keys.items()
+                }
+        return {}
+
+    def _dump(self, resource: str) -> list[t.Any]:
+        return self.json(f"/config_dump?resource={resource}").get("configs", [])

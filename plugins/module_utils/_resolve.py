@@ -1,0 +1,61 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Resolve: from the options of one filter to the content that should run, and to what people may see of it. Pure."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.moe.gateway.plugins.module_utils import _engines
+from ansible_collections.moe.gateway.plugins.module_utils._engines import Extension
+from ansible_collections.moe.gateway.plugins.module_utils._failure import invalid
+from ansible_collections.moe.gateway.plugins.module_utils._keys import describe
+from ansible_collections.moe.gateway.plugins.module_utils._revision import keyed_digest, substitute
+
+
+class Revision(t.NamedTuple):
+    """Everything that decides what one filter does."""
+
+    content: dict[str, t.Any]
+    view: dict[str, t.Any]
+    extension: Extension | None
+
+
+def extension_of(params: dict[str, t.Any]) -> Extension | None:
+    """The compiled library that the options name; the blog's form of engine golang names it in its config."""
+    if params["engine"] == "native":
+        if params["extension"] is not None:
+            raise invalid("extension", describe(params["extension"]), "nothing, since engine is native")
+        return None
+    if params["extension"] is not None:
+        return Extension.at(params["extension"])
+    path = params["config"].get("library_path")
+    if params["engine"] == "golang" and isinstance(path, str):
+        return Extension.at(path, "config.library_path")
+    raise invalid("extension", "nothing", f"the path of the compiled library, since engine is {params['engine']}")
+
+
+def revision(params: dict[str, t.Any], secrets: dict[str, str], key: bytes) -> Revision:
+    """What the options of ``envoy_filter`` say should run.
+
+    :param key: the gateway's, for the digests that stand for secrets in the view.
+    """
+    if params["state"] == "absent":
+        return Revision(_engines.DENY, {"state": "absent"}, None)
+    engine, name = params["engine"], params["name"]
+    if params["filter_name"] is not None and engine != "dynamic_module":
+        raise invalid("filter_name", describe(params["filter_name"]), f"nothing, since engine is {engine}")
+    extension = extension_of(params)
+    config, used = substitute(params["config"], secrets, "config")
+    redacted = bool(used) and params["redact"] and engine == "dynamic_module"
+    content = _engines.typed_config(engine, name, config, extension, params["filter_name"], redacted)
+    view = {
+        "engine": engine,
+        "extension": extension.path if extension else None,
+        "filter_name": params["filter_name"] or name,
+        "config": params["config"],
+        "redacted": redacted,
+        "secrets": {secret: f"digest {keyed_digest(key, 'secret', value)}" for secret, value in sorted(used.items())},
+    }
+    return Revision(content, view, extension)

@@ -1,0 +1,415 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Edge: the files of one gateway.
+
+Every write is private, synced and renamed into place, so that a kill leaves the old or the new file, whole.
+
+Layout below the gateway's directory (0700, files 0600, owned by Envoy's user)::
+
+    clusters.json  listeners.json  filters/<name>.json     live: what Envoy reads and watches
+    state/key                                              keys the digests; never leaves the host
+    state/<kind>/<generation>.json                         contents that Envoy was seen to run, newest last
+    state/<kind>/record.json                               what was confirmed, when, in which process
+    state/staged-*                                         not yet in place; left over only by a kill
+
+Envoy watches the live folders, not the state, and everything is on one file system, so a rename is atomic.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import stat
+import time
+import typing as t
+
+from ansible_collections.moe.gateway.plugins.module_utils._decision import Confirmed, Disk, Process
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._kinds import Kind
+from ansible_collections.moe.gateway.plugins.module_utils._revision import Version, keyed_digest
+
+_MAX_FILE = 64 * 1024 * 1024
+
+
+class Files:
+    """File operations one system call at a time. ``step`` is called before each that changes something."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self.uid = uid
+        self.gid = gid
+
+    def step(self, what: str) -> None:
+        """A place for a test to end the process at."""
+
+    def read(self, path: str) -> bytes:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Failure("not_a_file", f"{path} is not a regular file.", path=path)
+            return file.read(_MAX_FILE)
+
+    def make_directory(self, path: str) -> None:
+        self.step(f"mkdir {path}")
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            os.chown(path, self.uid, self.gid)
+
+    def create(self, path: str, data: bytes) -> None:
+        """A new private file, whole and on the disk when this returns; removed again if that fails."""
+        self.step(f"create {path}")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchown(descriptor, self.uid, self.gid)
+            self.step(f"write {path}")
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            self.step(f"sync {path}")
+            os.fsync(descriptor)
+        except OSError:
+            os.unlink(path)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: str, target: str) -> None:
+        self.step(f"rename {target}")
+        os.rename(source, target)
+        self.sync_directory(os.path.dirname(target))
+
+    def sync_directory(self, path: str) -> None:
+        self.step(f"sync {path}")
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def remove(self, path: str) -> None:
+        self.step(f"unlink {path}")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+@contextlib.contextmanager
+def _explained(doing: str) -> t.Iterator[None]:
+    """Turn an operating system error into a failure that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        raise Failure(
+            "file_error",
+            f"{doing}: {error.strerror or error}" + (f" ({error.filename})." if error.filename else "."),
+            errno=error.errno or 0,
+            path=str(error.filename or ""),
+        ) from error
+
+
+class Store:
+    """The gateway's directory: its lock, its key, and the files of each kind."""
+
+    def __init__(self, directory: str, files: Files) -> None:
+        self.directory = directory
+        self.state = os.path.join(directory, "state")
+        self.files = files
+
+    @contextlib.contextmanager
+    def locked(self, timeout: float, write: bool) -> t.Iterator[None]:
+        """Hold the gateway for this run alone.
+
+        :param timeout: seconds to wait for another run to end.
+        :param write: make the state if there is none, and clear what a killed run left. Check mode does neither.
+        """
+        if not os.path.isdir(self.directory):
+            raise invalid("directory", f"no directory at {self.directory}", "the directory that Envoy reads from")
+        with _explained(f"The state of the gateway in {self.state} can't be prepared"):
+            if write:
+                self.files.make_directory(self.state)
+            descriptor = os.open(
+                self.state if os.path.isdir(self.state) else self.directory, os.O_RDONLY | os.O_CLOEXEC
+            )
+        try:
+            _lock(descriptor, timeout, self.state)
+            if write:
+                with _explained(f"What a killed run left in {self.state} can't be removed"):
+                    for name in os.listdir(self.state):
+                        if name.startswith("staged-"):
+                            self.files.remove(os.path.join(self.state, name))
+            yield
+        finally:
+            os.close(descriptor)
+
+    def key(self, write: bool) -> bytes:
+        """The key of this gateway's digests; in check mode, where there is none yet, one that is not kept."""
+        path = os.path.join(self.state, "key")
+        with _explained(f"The key {path} can't be read or made"):
+            with contextlib.suppress(FileNotFoundError):
+                key = self.files.read(path)
+                if len(key) >= 32:
+                    return key
+            key = secrets.token_bytes(32)
+            if write:
+                self.files.rename(self.stage(key), path)
+            return key
+
+    def stage(self, data: bytes) -> str:
+        """A file ready to be renamed into place."""
+        path = os.path.join(self.state, f"staged-{secrets.token_hex(8)}")
+        self.files.create(path, data)
+        return path
+
+
+class Record(t.NamedTuple):
+    """What the last confirmed publish left for the next run."""
+
+    confirmed: Confirmed
+    #: what the content was made from, with secrets as keyed digests, for diffs
+    view: dict[str, t.Any]
+    #: UTC, ISO 8601
+    at: str
+
+
+class Shelf:
+    """The files of one kind: the live one, its generations, its record."""
+
+    def __init__(self, store: Store, kind: Kind, key: bytes) -> None:
+        self.store = store
+        self.kind = kind
+        self.files = store.files
+        self.key = key
+        self.live = os.path.join(store.directory, kind.file)
+        self.folder = os.path.join(store.state, kind.folder)
+
+    def digest(self, content: t.Any) -> str:
+        return keyed_digest(self.key, self.kind.name, content)
+
+    def disk(self) -> Disk:
+        """What the live file is."""
+        try:
+            with _explained(f"The live file {self.live} can't be read"):
+                mode = os.lstat(self.live)
+                data = self.files.read(self.live)
+        except Failure as failure:
+            missing = isinstance(failure.__cause__, FileNotFoundError)
+            return Disk(None, "was missing" if missing else f"could not be used: {failure.message}")
+        if mode.st_mode & 0o077:
+            return Disk(None, f"could be read by other users (mode {stat.S_IMODE(mode.st_mode):04o})")
+        if mode.st_uid != self.files.uid:
+            return Disk(None, f"belonged to user id {mode.st_uid} instead of {self.files.uid}")
+        try:
+            version, content = self._parse(data)
+        except Failure as failure:
+            return Disk(None, f"had been changed by somebody else: {failure.message}")
+        return Disk(version, initial=content == self.kind.fallback)
+
+    def _parse(self, data: bytes) -> tuple[Version, t.Any]:
+        try:
+            document = json.loads(data)
+        except ValueError:
+            raise Failure("not_ours", f"its {len(data)} bytes are not JSON") from None
+        version, content = self.kind.parse(document)
+        if document != self.kind.document(content, version):
+            raise Failure("not_ours", "it does not have the shape that this collection writes")
+        if version.digest != self.digest(content):
+            raise Failure("not_ours", f"its content does not belong to its version {version}")
+        return version, content
+
+    def content(self) -> t.Any:
+        """The content of the live file; of one that is not ours, what stands in for it."""
+        try:
+            return self._parse(self.files.read(self.live))[1]
+        except (Failure, OSError):
+            return self.kind.fallback
+
+    def record(self) -> Record | None:
+        """``None`` if nothing was ever confirmed, or the record is damaged: then everything is published anew."""
+        try:
+            data = json.loads(self.files.read(os.path.join(self.folder, "record.json")))
+            version = Version.parse(data["version"])
+            if version is None:
+                return None
+            process = Process(int(data["process"]["pid"]), int(data["process"]["started"]))
+            confirmed = Confirmed(version, process, int(data["rejected"]), int(data["failed"]))
+            return Record(confirmed, dict(data["view"]), str(data["at"]))
+        except (OSError, Failure, ValueError, KeyError, TypeError):
+            return None
+
+    def generations(self) -> list[int]:
+        """Numbers of the contents that are kept, ascending."""
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return []
+        return sorted(int(name[:-5]) for name in names if re.fullmatch(r"[1-9][0-9]{0,9}\.json", name))
+
+    def last_good(self, record: Record | None) -> t.Any:
+        """The content that was confirmed last; what stands in for one where there is none."""
+        for generation in [record.confirmed.version.generation] if record else []:
+            with contextlib.suppress(Failure, OSError):
+                return self._parse(self.files.read(self._generation(generation)))[1]
+        return self.kind.fallback
+
+    def next_generation(self, record: Record | None) -> int:
+        """Higher than any that Envoy may have seen, so that a version never comes twice."""
+        seen = self.generations()
+        with contextlib.suppress(Failure, OSError, ValueError, AttributeError):
+            # A foreign edit may keep or raise the number.
+            version = Version.parse(json.loads(self.files.read(self.live)).get("version_info"))
+            seen.append(version.generation if version else 0)
+        if record:
+            seen.append(record.confirmed.version.generation)
+        return max(seen, default=0) + 1
+
+    def publish(self, content: t.Any, spare: t.Any, version: Version) -> Publish:
+        """Put ``content`` in place as ``version``; keep ``spare`` staged as the next one, should Envoy refuse.
+
+        All that either end needs is on the disk before the live file changes: a disk that fills up can no longer
+        prevent the way back.
+        """
+        back = Version(self.digest(spare), version.generation + 1)
+        data = _encode(self.kind.document(content, version))
+        spare_data = _encode(self.kind.document(spare, back))
+        with _explained(f"Nothing has changed: version {version} of {self.kind.name} can't be written"):
+            self._make_folders()
+            staged: list[str] = []
+            try:
+                for item in (data, data, spare_data, spare_data):
+                    staged.append(self.store.stage(item))
+                self.files.rename(staged[0], self.live)
+            except OSError:
+                for path in staged:
+                    self.files.remove(path)
+                raise
+        return Publish(self, version, back, *staged[1:])
+
+    def install(self) -> bool:
+        """Put the last good content, or what stands in for one, where the live file is missing; whether it was."""
+        if not self.missing():
+            return False
+        record = self.record()
+        content = self.last_good(record)
+        document = self.kind.document(content, Version(self.digest(content), self.next_generation(record)))
+        with _explained(f"{self.live} can't be written"):
+            self._make_folders()
+            self.files.rename(self.store.stage(_encode(document)), self.live)
+        return True
+
+    def confirm(self, record: Record, keep: int, copy: str = "") -> None:
+        """Note what Envoy runs, keep its content, and let go of generations beyond the newest ``keep``.
+
+        :param copy: a staged file with the content; without one it is taken from the live file.
+        """
+        confirmed = record.confirmed
+        data = {
+            "version": str(confirmed.version),
+            "process": {"pid": confirmed.process.pid, "started": confirmed.process.started},
+            "rejected": confirmed.rejected,
+            "failed": confirmed.failed,
+            "view": record.view,
+            "at": record.at,
+        }
+        generation = self._generation(confirmed.version.generation)
+        with _explained(f"Envoy runs version {confirmed.version} of {self.kind.name}, but this can't be noted"):
+            self._make_folders()
+            if copy or not os.path.exists(generation):
+                self.files.rename(copy or self.store.stage(self.files.read(self.live)), generation)
+            self.files.rename(self.store.stage(_encode(data)), os.path.join(self.folder, "record.json"))
+            others = [number for number in self.generations() if number != confirmed.version.generation]
+            for number in others[: max(0, len(others) - keep + 1)]:
+                self.files.remove(self._generation(number))
+
+    def purge(self) -> None:
+        """Remove the live file and all that is kept of it."""
+        with _explained(f"The files of {self.kind.name} can't be removed"):
+            self.files.remove(self.live)
+            for number in self.generations():
+                self.files.remove(self._generation(number))
+            self.files.remove(os.path.join(self.folder, "record.json"))
+            if os.path.isdir(self.folder):
+                os.rmdir(self.folder)
+
+    def missing(self) -> bool:
+        return not os.path.lexists(self.live)
+
+    def exists(self) -> bool:
+        """Whether there is anything of this kind on disk."""
+        return not self.missing() or os.path.isdir(self.folder)
+
+    def _generation(self, number: int) -> str:
+        return os.path.join(self.folder, f"{number}.json")
+
+    def _make_folders(self) -> None:
+        for root, relative in (
+            (self.store.directory, os.path.dirname(self.kind.file)),
+            (self.store.state, self.kind.folder),
+        ):
+            path = root
+            for part in relative.split("/") if relative else []:
+                path = os.path.join(path, part)
+                if not os.path.isdir(path):
+                    self.files.make_directory(path)
+
+
+class Publish:
+    """One publish whose outcome is open. It ends by :meth:`accept`, or by :meth:`restore` and :meth:`restored`."""
+
+    def __init__(self, shelf: Shelf, version: Version, back: Version, copy: str, undo: str, undo_copy: str) -> None:
+        self.shelf = shelf
+        self.version = version
+        #: the version under which the last good content would come back
+        self.back = back
+        self._copy = copy
+        self._undo = undo
+        self._undo_copy = undo_copy
+
+    def untouched(self) -> bool:
+        """Whether the live file is still the one that was put there."""
+        return self.shelf.disk().version == self.version
+
+    def accept(self, record: Record, keep: int) -> None:
+        self.shelf.confirm(record, keep, self._copy)
+        self._remove(self._undo, self._undo_copy)
+
+    def restore(self) -> None:
+        """Put the last good content back: a rename, which a full disk can't prevent."""
+        with _explained(f"{self.shelf.live} still holds what was refused: the last good content can't be put back"):
+            self.shelf.files.rename(self._undo, self.shelf.live)
+
+    def restored(self, record: Record, keep: int) -> None:
+        self.shelf.confirm(record, keep, self._undo_copy)
+        self._remove(self._copy)
+
+    def _remove(self, *paths: str) -> None:
+        with _explained("What was staged can't be removed"):
+            for path in paths:
+                self.shelf.files.remove(path)
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _encode(value: t.Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _lock(descriptor: int, timeout: float, what: str) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise Failure(
+                    "locked",
+                    f"Another run has been changing this gateway for {timeout:g} s ({what} is locked). "
+                    "Nothing has changed; try again.",
+                    path=what,
+                ) from None
+            time.sleep(0.02)

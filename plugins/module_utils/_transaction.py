@@ -1,0 +1,316 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The transaction: resolve, validate, publish, confirm; restore what was there if Envoy refuses, and say why.
+
+The same for every kind of configuration (see ``_kinds``). Files, admin interface, validator and clock are handed in.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.moe.gateway.plugins.module_utils import _process
+from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Peer, Server
+from ansible_collections.moe.gateway.plugins.module_utils._decision import (
+    Confirmed,
+    Disk,
+    Plan,
+    Process,
+    Running,
+    decide,
+)
+from ansible_collections.moe.gateway.plugins.module_utils._engines import type_name
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS, LISTENERS, Kind, pointers
+from ansible_collections.moe.gateway.plugins.module_utils._revision import Version, mask
+from ansible_collections.moe.gateway.plugins.module_utils._store import Publish, Record, Shelf, Store, now
+from ansible_collections.moe.gateway.plugins.module_utils._validator import Log, Validator
+
+#: Seconds between two looks at Envoy while it takes an update: short at first, since it takes one in a millisecond.
+_FIRST_PAUSE = 0.0005
+_LONGEST_PAUSE = 0.02
+
+#: A subscription of which nothing is known.
+_NOT_SEEN = Running(Process(0, 0), "", 0, 0, 0)
+
+
+class Desired(t.NamedTuple):
+    """What should run."""
+
+    content: t.Any
+    #: what it was made from, for diffs: with secrets as keyed digests
+    view: dict[str, t.Any]
+    #: clusters to validate with, where those on disk are not the ones that will be there
+    clusters: list[dict[str, t.Any]] | None = None
+    #: values that no message may hold
+    secrets: t.Collection[str] = ()
+    #: raises a ``Failure`` if this Envoy process must not get the content
+    check_before: t.Callable[[Process], None] = lambda _process: None
+    #: raises a ``Failure`` if this Envoy process, having taken the content, does not do what it should
+    check_after: t.Callable[[Process], None] = lambda _process: None
+
+
+class Prepared(t.NamedTuple):
+    """A validated intention."""
+
+    kind: Kind
+    desired: Desired
+    shelf: Shelf
+    plan: Plan
+    #: the version that will run
+    version: Version
+    disk: Disk
+    record: Record | None
+    running: Running
+    server: Server
+
+
+class Outcome(t.NamedTuple):
+    """What a transaction did."""
+
+    plan: Plan
+    version: Version
+    previous: Version | None
+    #: from the rename to the moment when Envoy's counters showed it, in milliseconds
+    propagation_ms: float | None
+    server: Server
+    #: what was confirmed before, for diffs
+    before: dict[str, t.Any]
+
+
+class Gateway:
+    """One Envoy and the directory that it reads from.
+
+    :param validator: makes the throwaway Envoy that stands in for the one behind the admin socket.
+    :param write: false in check mode: then nothing at all is written.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        admin: Admin,
+        validator: t.Callable[[Peer], Validator],
+        timeout: float,
+        keep: int,
+        write: bool,
+        clock: t.Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store = store
+        self.admin = admin
+        self.validator = validator
+        self.timeout = timeout
+        self.keep = keep
+        self.write = write
+        self.clock = clock
+        self.key = b""
+
+    def shelf(self, kind: Kind) -> Shelf:
+        return Shelf(self.store, kind, self.key)
+
+    def prepare(self, kind: Kind, desired: Desired) -> Prepared:
+        """Resolve and validate: what there is to do; nothing has changed yet. The store is locked, ``key`` is set."""
+        shelf = self.shelf(kind)
+        server = self.admin.server()
+        if server.state == "DRAINING":
+            raise Failure("envoy_draining", "Envoy is draining and about to end. Nothing has changed; try again.")
+        peer = self.admin.peer()
+        listeners = self.admin.listeners()
+        _check_endpoints(peer.process, listeners + (desired.content if kind is LISTENERS else []))
+        running, types = self._subscription(kind, shelf, peer.process, listeners)
+        desired.check_before(peer.process)
+        disk = shelf.disk()
+        record = shelf.record()
+        plan = decide(shelf.digest(desired.content), disk, record.confirmed if record else None, running)
+        if plan.action == "none" and disk.version:
+            version = disk.version
+        else:
+            version = Version(shelf.digest(desired.content), shelf.next_generation(record))
+            clusters = self.shelf(CLUSTERS).content() if desired.clusters is None else desired.clusters
+            self.validator(peer).check(kind.scratch(desired.content, clusters), kind.name, desired.secrets)
+            _check_type(kind, desired.content, types)
+        return Prepared(kind, desired, shelf, plan, version, disk, record, running, server)
+
+    def execute(self, prepared: Prepared) -> Outcome:
+        """Publish and confirm what was prepared; in check mode, only tell what that would be.
+
+        Raises a :class:`Failure`; where the live file had been replaced by then, the last good content is back.
+        """
+        kind, desired, shelf, plan, version, disk, record, running, server = prepared
+        before = record.view if record else {}
+        previous = disk.version or (record.confirmed.version if record else None)
+        outcome = Outcome(plan, version, previous, None, server, before)
+        if not self.write:
+            return outcome
+        if plan.action == "none":
+            if plan.note:
+                shelf.confirm(_record(version, running, desired.view), self.keep)
+            return outcome
+        log = Log(server.log_path)
+        publish = shelf.publish(desired.content, shelf.last_good(record), version)
+        published = self.clock()
+        try:
+            running = self._confirm(kind, version, running)
+            propagation = (self.clock() - published) * 1000
+            desired.check_after(running.process)
+            if not publish.untouched():
+                raise Failure("changed_meanwhile", f"{shelf.live} was changed by somebody else during this run.")
+        except Failure as failure:
+            raise self._restore(publish, record, failure, log, desired.secrets) from failure
+        except Exception as error:
+            failure = Failure("internal_error", f"{type(error).__name__}: {error}")
+            raise self._restore(publish, record, failure, log, desired.secrets) from error
+        publish.accept(_record(version, running, desired.view), self.keep)
+        return outcome._replace(propagation_ms=propagation, server=self.admin.server())
+
+    def purge(self, kind: Kind) -> bool:
+        """Remove all files of a filter that has left the chain; whether there were any. The store is locked."""
+        shelf = self.shelf(kind)
+        if not shelf.exists():
+            return False
+        listeners = [*self.admin.listeners(), *self.shelf(LISTENERS).content()]
+        if any(pointers(listeners, kind.filter or "")):
+            raise Failure(
+                "still_in_chain",
+                f"purge: a listener still names {kind.name}; without its file Envoy would refuse that listener at "
+                "the next start. Take it out of the listener first. Nothing has changed.",
+            )
+        if self.write:
+            shelf.purge()
+        return True
+
+    def _subscription(
+        self, kind: Kind, shelf: Shelf, process: Process, listeners: list[t.Any]
+    ) -> tuple[Running, list[str] | None]:
+        """What Envoy says of the live file, and of which types it may be, where that is said.
+
+        Raises ``wrong_gateway`` if the Envoy behind the socket does not read it.
+        """
+        if kind.filter is None:
+            sources = {self.admin.sources().get(kind.name, ""): None}
+            hint = f"The bootstrap has to take {kind.name} from that file."
+        else:
+            sources = {path: types for _name, path, types in pointers(listeners, kind.filter)}
+            hint = "A listener has to name it with config_discovery; moe.gateway.envoy_config writes such listeners."
+        if shelf.live not in sources:
+            found = ", ".join(sorted(filter(None, sources))) or "no file"
+            raise Failure(
+                "wrong_gateway",
+                f"admin_socket: the Envoy behind {self.admin.path} (PID {process.pid}) takes {kind.name} from {found}, "
+                f"expected {shelf.live}. {hint} Nothing has changed.",
+                found=found,
+                expected=shelf.live,
+            )
+        running = self.admin.running(kind, process)
+        if running is None:
+            raise Failure(
+                "wrong_gateway", f"Envoy has no statistics {kind.stats}*; does its stats_config leave them out?"
+            )
+        return running, sources[shelf.live]
+
+    def _confirm(self, kind: Kind, version: Version, before: Running) -> Running:
+        """Wait until Envoy's counters show that it has taken ``version`` and put it to use, or has refused it."""
+        deadline = self.clock() + self.timeout
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                process = self.admin.peer().process
+                running = self.admin.running(kind, process)
+            except Failure as failure:
+                # A service manager may be starting it again.
+                if failure.code != "envoy_down" or self.clock() >= deadline:
+                    raise
+                time.sleep(_LONGEST_PAUSE)
+                continue
+            if running is None:
+                raise Failure("not_confirmed", f"Envoy has let go of {kind.name} in the meantime.")
+            if process != before.process:
+                # Envoy was restarted meanwhile and counts from the beginning; it has read the file at its start.
+                before = _NOT_SEEN._replace(process=process)
+            if running.text == str(version):
+                warming = self.admin.stats("^(" + "|".join(kind.warming) + ")$") if kind.warming else {}
+                if not any(warming.values()):
+                    return running
+            elif running.rejected > before.rejected or running.failed > before.failed:
+                raise Failure("refused_by_envoy", "Envoy refuses it")
+            if self.clock() >= deadline:
+                state = (
+                    "has not put it to use"
+                    if running.text == str(version)
+                    else f"still runs {running.text or 'nothing'}"
+                )
+                raise Failure(
+                    "not_confirmed", f"Envoy {state} {self.timeout:g} s after version {version} was published."
+                )
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _restore(
+        self,
+        publish: Publish,
+        record: Record | None,
+        failure: Failure,
+        log: Log,
+        secrets: t.Collection[str],
+    ) -> Failure:
+        """Put the last good content back, and return the failure to raise."""
+        kind = publish.shelf.kind
+        reason = mask(log.reasons(), secrets)
+        if failure.code == "refused_by_envoy":
+            hint = f"its log ({log.path}) tells why" if log.path else "its log, on its standard error, tells why"
+            text = f"{kind.name}: Envoy refuses version {publish.version}: {reason or hint}."
+        else:
+            text = f"{kind.name}: {failure.message}"
+        details = {**failure.details, "refused_version": str(publish.version), "reason": reason}
+        what = f"The last good configuration (version {publish.back})" if record else f"Now {kind.fallback_name}"
+        try:
+            before = self.admin.running(kind, self.admin.peer().process)
+        except Failure:
+            # Envoy may hang, or have ended: it reads the file when it comes back.
+            before = None
+        publish.restore()
+        try:
+            running = self._confirm(kind, publish.back, before or _NOT_SEEN)
+        except Failure as again:
+            details["restored"] = "on disk"
+            return Failure(
+                failure.code, f"{text} {what} is on disk again, not seen in service: {again.message}", **details
+            )
+        publish.restored(_record(publish.back, running, record.view if record else {}), self.keep)
+        details["restored"] = str(publish.back)
+        return Failure(failure.code, f"{text} {what} is in service again.", **details)
+
+
+def _record(version: Version, running: Running, view: dict[str, t.Any]) -> Record:
+    return Record(Confirmed(version, running.process, running.rejected, running.failed), view, now())
+
+
+def _check_type(kind: Kind, content: t.Any, types: list[str] | None) -> None:
+    """Raise ``type_changed`` unless the listeners allow the type of a filter's configuration."""
+    if types is not None and type_name(content) not in types:
+        raise Failure(
+            "type_changed",
+            f"{kind.name}: found type {type_name(content)}, expected one that the listener allows "
+            f"({', '.join(types)}). A filter that changes its type gets a new name, so that no request meets neither. Nothing has changed.",
+            found=type_name(content),
+            expected=types,
+        )
+
+
+def _check_endpoints(process: Process, listeners: list[t.Any]) -> None:
+    """Raise ``port_shared`` if another process takes connections on a port of Envoy's."""
+    endpoints = []
+    for listener in listeners:
+        address = listener.get("address", {}).get("socket_address", {})
+        if address.get("port_value") and address.get("protocol", "TCP") == "TCP":
+            endpoints.append((address["address"], int(address["port_value"])))
+    for intruder in _process.intruders(process.pid, endpoints):
+        who = f"PID {intruder.pid}" if intruder.pid else "another process"
+        raise Failure(
+            "port_shared",
+            f"{who} listens on {intruder.address}:{intruder.port} beside Envoy (PID {process.pid}): it takes "
+            "a part of the traffic, and no filter of this gateway sees that. End it. Nothing has changed.",
+            pid=intruder.pid,
+            port=intruder.port,
+        )

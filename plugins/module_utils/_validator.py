@@ -1,0 +1,163 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Edge: a throwaway Envoy (``envoy --mode validate``) that has to load a configuration before the real one sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import typing as t
+
+from ansible_collections.moe.gateway.plugins.module_utils._engines import GOLANG
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._revision import mask
+
+_LOG_LINE = re.compile(r"^\[[-0-9 :.]+\]\[\d+\]\[(\w+)\]\[([\w.-]+)\] (?:\[[^\]]*\] )?(.*)$")
+
+
+class Validator:
+    """:param binary: the Envoy to ask: the one that runs, ``/proc/PID/exe``, unless the user names another.
+
+    :param uid: the user that it runs as, where this process may choose: a foreign library is never loaded as root.
+    :param timeout: seconds for its answer.
+    """
+
+    def __init__(self, binary: str, uid: int, gid: int, timeout: float) -> None:
+        self.binary = binary
+        self.uid = uid
+        self.gid = gid
+        self.timeout = timeout
+
+    def check(self, resources: dict[str, t.Any], what: str, secrets: t.Iterable[str]) -> None:
+        """Raise ``refused_in_validation`` with Envoy's own reason unless it loads ``resources``.
+
+        :param resources: the ``static_resources`` of a bootstrap.
+        :param secrets: are cut out of the reason.
+        """
+        bootstrap = {"node": {"id": "validate", "cluster": "validate"}, "static_resources": resources}
+        status, output = self._run(json.dumps(bootstrap).encode())
+        if status == 0:
+            return
+        if status < 0:
+            name = signal.Signals(-status).name
+            reason = f"the throwaway Envoy that had to load it was ended by {name}; a damaged extension does that"
+        else:
+            reason = mask(reasons(output), secrets) or f"it ended with status {status} and gave no reason"
+        # Envoy's words for a filter that it does not have, in a filter's configuration and in a listener's type_urls.
+        if GOLANG in reason and ("could not find @type" in reason or "no factory found" in reason):
+            raise Failure(
+                "engine_missing",
+                f"{what}: engine: this Envoy has no filter {GOLANG}. Engine golang runs only in "
+                "Envoy's contrib build and in Istio's proxy; use one of those, or build the extension as a dynamic_module. Nothing has changed.",
+                reason=reason,
+            )
+        raise Failure(
+            "refused_in_validation", f"{what}: Envoy refuses it: {reason}. Nothing has changed.", reason=reason
+        )
+
+    def _run(self, bootstrap: bytes) -> tuple[int, str]:
+        # A named pipe, so that no secret is ever in a temporary file; Envoy refuses paths below /proc and /dev.
+        folder = tempfile.mkdtemp(prefix="moe-gateway-")
+        try:
+            pipe = os.path.join(folder, "bootstrap.json")
+            os.mkfifo(pipe, 0o600)
+            identity: dict[str, t.Any] = {}
+            if os.geteuid() == 0 and self.uid != 0:
+                os.chown(folder, self.uid, self.gid)
+                os.chown(pipe, self.uid, self.gid)
+                identity = {"user": self.uid, "group": self.gid, "extra_groups": []}
+            command = [self.binary, "--mode", "validate", "-c", pipe, "--disable-hot-restart", "--concurrency", "1"]
+            try:
+                process = subprocess.Popen(
+                    [*command, "--log-level", "warning"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    cwd="/",
+                    **identity,
+                )
+            except OSError as error:
+                message = f"The Envoy binary {self.binary} can't be run: {error.strerror}."
+                raise Failure("no_envoy_binary", message, binary=self.binary) from error
+            try:
+                deadline = time.monotonic() + self.timeout
+                _feed(pipe, bootstrap, process, deadline)
+                _out, errors = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                message = f"The throwaway Envoy has given no verdict within {self.timeout:g} s. Nothing has changed."
+                raise Failure("validation_timeout", message) from None
+            return process.returncode, errors.decode("utf-8", "replace")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _feed(pipe: str, data: bytes, process: subprocess.Popen[bytes], deadline: float) -> None:
+    """Write ``data`` into a pipe whose reader may end at any time."""
+    descriptor = -1
+    try:
+        rest = memoryview(data)
+        while rest and process.poll() is None:
+            if time.monotonic() >= deadline:
+                raise subprocess.TimeoutExpired(process.args, 0)
+            try:
+                if descriptor < 0:
+                    descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                rest = rest[os.write(descriptor, rest) :]
+            except OSError as error:
+                # ENXIO: the reader has not opened its end yet; EAGAIN: the pipe is full; EPIPE: the reader has left
+                if error.errno == errno.EPIPE:
+                    return
+                if error.errno not in (errno.ENXIO, errno.EAGAIN):
+                    raise
+                time.sleep(0.001)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def reasons(log: str) -> str:
+    """What Envoy and the extension give as reasons in a log at level warning, as one line."""
+    own, envoy = [], []
+    for line in log.splitlines():
+        match = _LOG_LINE.match(line)
+        if not match:
+            continue
+        level, logger, text = match.groups()
+        text = re.sub(r"^error initializing configuration '[^']*': ", "", text.strip())
+        text = re.sub(r"^.*config update rejected: ", "", text)
+        if logger == "dynamic_modules" and level in ("error", "critical"):
+            own.append(text)
+        elif level in ("error", "critical") or "rejected" in line:
+            envoy.append(text)
+    seen = dict.fromkeys(part.rstrip(".") for part in [*own, *envoy] if part)
+    return "; ".join(seen)
+
+
+class Log:
+    """What Envoy writes into its log from now on, where it has a file for one."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.start = 0
+        with contextlib.suppress(OSError):
+            self.start = os.stat(path).st_size
+
+    def reasons(self) -> str:
+        """Reasons since the start; empty if there is no log, or it can't be read."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.start)
+                return reasons(file.read(1024 * 1024).decode("utf-8", "replace"))
+        except OSError:
+            return ""

@@ -1,0 +1,309 @@
+#!/usr/bin/python
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring the clusters and listeners of a running Envoy to a state."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: envoy_config
+short_description: Bring the listeners and clusters of a running Envoy to a state, and prove that Envoy runs it
+version_added: 0.1.0
+description:
+  - Publishes clusters (CDS), then listeners (LDS), each by the transaction that M(moe.gateway.envoy_filter) uses
+    for a filter.
+  - A throwaway Envoy judges both before the running one sees them. What the running one refuses is taken back.
+  - Every filter that has no revision yet first gets one that refuses all traffic, so a new listener is never open.
+  - A cluster that is no longer wanted is removed after the listeners that used it have changed.
+options:
+  clusters:
+    description:
+      - The upstreams, all of them. One that is not in the list is removed.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The name that routes use.
+        type: str
+        required: true
+      endpoints:
+        description: C(host:port) of each endpoint.
+        type: list
+        elements: str
+      type:
+        description:
+          - V(STATIC), V(STRICT_DNS) or V(LOGICAL_DNS).
+          - Default is V(STATIC) if all hosts are IP addresses, else V(STRICT_DNS).
+        type: str
+      connect_timeout:
+        description: A duration such as V(5s). Default is Envoy's, 5 seconds.
+        type: str
+      http2:
+        description: Speak HTTP/2 to the endpoints. Default is V(false).
+        type: bool
+      tls:
+        description: Speak TLS to the endpoints. C(sni) and C(ca_file) may be given.
+        type: dict
+      envoy:
+        description:
+          - Anything else that Envoy's C(Cluster) has, merged over the result.
+          - With it, O(clusters[].name) is enough.
+        type: dict
+  listeners:
+    description:
+      - The listeners, all of them. One that is not in the list is removed, and its connections drain.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The name of the listener.
+        type: str
+        required: true
+      address:
+        description: The IP address to bind. Default is V(0.0.0.0).
+        type: str
+      port:
+        description: The TCP port to bind.
+        type: int
+      tls:
+        description: Serve TLS. C(certificate_chain) and C(private_key) are paths on the gateway.
+        type: dict
+      filters:
+        description:
+          - Names from O(filters), in the order in which a request meets them.
+          - Has to be said, even if it is the empty list, since a listener without a filter serves everybody.
+        type: list
+        elements: str
+      virtual_hosts:
+        description:
+          - Each has C(domains) and C(routes).
+          - A route has one of C(path), C(prefix), C(regex), one of C(cluster), C(redirect), C(status), and may have C(body), C(timeout), C(prefix_rewrite).
+        type: list
+        elements: dict
+      envoy:
+        description:
+          - Anything else that Envoy's C(Listener) has, merged over the result.
+          - With it, O(listeners[].name) is enough.
+        type: dict
+  filters:
+    description:
+      - The filters that listeners may name.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The name of the filter, as for M(moe.gateway.envoy_filter).
+        type: str
+        required: true
+      engine:
+        description: The engine, as for M(moe.gateway.envoy_filter).
+        type: str
+        required: true
+        choices: [dynamic_module, golang, native]
+      type:
+        description: For O(filters[].engine=native), the type of the stock filter, as in its C(@type).
+        type: str
+extends_documentation_fragment: [moe.gateway.gateway]
+seealso:
+  - module: moe.gateway.envoy_filter
+  - name: Envoy's listeners
+    description: What the key C(envoy) of a listener may hold.
+    link: https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/listener/v3/listener.proto
+author: moe.gateway contributors (@moe-gateway)
+"""
+
+EXAMPLES = r"""
+- name: Serve httpbin behind Basic Auth
+  moe.gateway.envoy_config:
+    clusters:
+      - name: httpbin
+        endpoints: ["127.0.0.1:8000"]
+    filters:
+      - name: basic_auth
+        engine: dynamic_module
+    listeners:
+      - name: ingress
+        port: 10000
+        filters: [basic_auth]
+        virtual_hosts:
+          - domains: [httpbin.example.com]
+            routes:
+              - prefix: /status
+                cluster: httpbin
+"""
+
+RETURN = r"""
+clusters:
+  description: What was done to the clusters.
+  returned: success
+  type: dict
+  contains: &outcome
+    action:
+      description: V(none), V(published) or V(healed), as for M(moe.gateway.envoy_filter).
+      type: str
+    version:
+      description: What Envoy reports as C(version_text).
+      type: str
+    previous_version:
+      description: The version that was on disk before.
+      type: str
+    propagation_ms:
+      description: Milliseconds from the rename of the file to the moment when Envoy's counters showed that it runs it.
+      type: float
+    found:
+      description: What was not as it should be, and is now.
+      type: list
+      elements: str
+listeners:
+  description: What was done to the listeners.
+  returned: success
+  type: dict
+  contains: *outcome
+denied:
+  description: Filters that had no revision and now refuse all traffic.
+  returned: success
+  type: list
+  elements: str
+failure:
+  description: Why it failed, as for M(moe.gateway.envoy_filter).
+  returned: failure
+  type: dict
+"""
+
+import contextlib
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _routing
+from ansible_collections.moe.gateway.plugins.module_utils._engines import filter_type
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS, LISTENERS, filter_kind
+from ansible_collections.moe.gateway.plugins.module_utils._transaction import Desired, Gateway, Outcome
+
+
+def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
+    """The result of the module; a ``Failure`` where there is none."""
+    types: dict[str, str] = {}
+    for index, item in enumerate(params["filters"]):
+        if item["name"] in types:
+            raise invalid(f"filters[{index}].name", repr(item["name"]) + " twice", "each filter once")
+        types[item["name"]] = filter_type(item["engine"], item["type"], f"filters[{index}]")
+    clusters = _routing.clusters(_given(params["clusters"]))
+    names = [cluster["name"] for cluster in clusters]
+    listeners = _routing.listeners(_given(params["listeners"]), types, gateway.store.directory, names)
+
+    before = gateway.shelf(CLUSTERS).content()
+    # What the listeners in service still use goes last.
+    leaving = [cluster for cluster in before if cluster["name"] not in names] if gateway.write else []
+    upstreams = gateway.prepare(CLUSTERS, _desired(CLUSTERS.name, clusters + leaving))
+    entrances = gateway.prepare(LISTENERS, _desired(LISTENERS.name, listeners)._replace(clusters=clusters))
+
+    denied = [name for name in types if _install(gateway, name)]
+    first = gateway.execute(upstreams)
+    try:
+        second = gateway.execute(entrances)
+    except Failure:
+        if first.plan.action == "published":
+            with contextlib.suppress(Failure):
+                gateway.execute(gateway.prepare(CLUSTERS, _desired(CLUSTERS.name, before)))
+        raise
+    if leaving:
+        last = gateway.execute(gateway.prepare(CLUSTERS, _desired(CLUSTERS.name, clusters)))
+        first = last._replace(previous=first.previous, before=first.before)
+    return {
+        "changed": bool(denied) or any(outcome.plan.action != "none" for outcome in (first, second)),
+        "denied": denied,
+        "clusters": _result(first),
+        "listeners": _result(second),
+        "diff": [_diff(CLUSTERS.name, first, clusters), _diff(LISTENERS.name, second, listeners)],
+    }
+
+
+def _given(items: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """Ansible fills in every suboption that was left out with ``None``."""
+    return [{key: value for key, value in item.items() if value is not None} for item in items]
+
+
+def _install(gateway: Gateway, name: str) -> bool:
+    shelf = gateway.shelf(filter_kind(name))
+    return shelf.install() if gateway.write else shelf.missing()
+
+
+def _desired(name: str, content: list[dict[str, t.Any]]) -> Desired:
+    return Desired(content, {name: content})
+
+
+def _result(outcome: Outcome) -> dict[str, t.Any]:
+    return {
+        "action": outcome.plan.action,
+        "version": str(outcome.version),
+        "previous_version": str(outcome.previous) if outcome.previous else None,
+        "propagation_ms": outcome.propagation_ms,
+        "found": outcome.plan.found,
+    }
+
+
+def _diff(name: str, outcome: Outcome, content: list[dict[str, t.Any]]) -> dict[str, t.Any]:
+    return {
+        "before_header": f"{name} {outcome.previous or ''}".strip(),
+        "after_header": f"{name} {outcome.version}",
+        "before": outcome.before,
+        "after": {name: content},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_arguments.OPTIONS,
+            "clusters": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "endpoints": {"type": "list", "elements": "str"},
+                    "type": {"type": "str"},
+                    "connect_timeout": {"type": "str"},
+                    "http2": {"type": "bool"},
+                    "tls": {"type": "dict"},
+                    "envoy": {"type": "dict"},
+                },
+            },
+            "listeners": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "address": {"type": "str"},
+                    "port": {"type": "int"},
+                    "tls": {"type": "dict"},
+                    "filters": {"type": "list", "elements": "str"},
+                    "virtual_hosts": {"type": "list", "elements": "dict"},
+                    "envoy": {"type": "dict"},
+                },
+            },
+            "filters": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "engine": {"type": "str", "required": True, "choices": ["dynamic_module", "golang", "native"]},
+                    "type": {"type": "str"},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    _arguments.run(module, apply)
+
+
+if __name__ == "__main__":
+    main()

