@@ -1,8 +1,6 @@
 package main
 
 /*
-#cgo LDFLAGS: -Wl,--unresolved-symbols=ignore-all
-
 #include "abi.h"
 */
 import "C"
