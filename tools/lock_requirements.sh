@@ -15,11 +15,12 @@ lock() { # NAME OLDEST_PYTHON [--constraints FILE]...
 }
 
 # runtime, demo and test share one virtual environment, so each is held to what the one before it chose.
-for name in ${*:-runtime demo test newest go}; do
+for name in ${*:-runtime demo test units newest go}; do
     case $name in
         runtime | go) lock "$name" 3.11 ;;
         demo) lock demo 3.11 --constraints requirements/runtime.txt ;;
         test) lock test 3.11 --constraints requirements/runtime.txt --constraints requirements/demo.txt ;;
+        units) lock units 3.9 ;;
         newest) lock newest 3.12 ;;
         *) echo "no such requirements: $name" >&2; exit 2 ;;
     esac
