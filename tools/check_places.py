@@ -13,13 +13,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Written in pieces, so that this file passes its own check.
+# Each with a ~ inside, so that this file passes its own check.
 _HOSTS = (
-    *("py" "pi.org", "python" "hosted.org", "crates" ".io", "proxy.go" "lang.org", "sum.go" "lang.org", "npm" "js.org"),
-    *("repo1.ma" "ven.org", "maven.apa" "che.org", "deb.deb" "ian.org", "archive.ubu" "ntu.com"),
-)  # fmt: skip
-_FOLDERS = ("/wor" "k/(main|shared|\\.)", "/ro" "ot/", "/tmp/" "exp", "/home/" "[a-z]+/", "/Us" "ers/")  # fmt: skip
-FORBIDDEN = re.compile("|".join([*map(re.escape, _HOSTS), *(rf"(?<![\w.]){folder}" for folder in _FOLDERS)]))
+    "py~pi.org python~hosted.org crates~.io proxy.go~lang.org sum.go~lang.org npm~js.org "
+    "repo1.ma~ven.org maven.apa~che.org deb.deb~ian.org archive.ubu~ntu.com"
+)
+_FOLDERS = "/wor~k/main /wor~k/shared /wor~k/. /ro~ot/ /tm~p/exp /ho~me/ /Us~ers/"
+FORBIDDEN = re.compile(
+    "|".join(re.escape(host) for host in _HOSTS.replace("~", "").split())
+    + "".join(rf"|(?<![\w.]){re.escape(folder)}" for folder in _FOLDERS.replace("~", "").split())
+)
 
 
 def main() -> int:
