@@ -1,36 +1,55 @@
-# Everything that is made lands in build/. A stamp there depends on what it was made from, so a warm call does nothing again.
+# Everything that is made lands in build/. A stamp there depends on what it was made from, so a warm call makes nothing anew.
 PYTHON := build/venv/bin/python
 LINK := build/collections/ansible_collections/moe/gateway
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-test demo up down test lint test-go test-units test-integration bench docs dist clean
+.PHONY: help setup setup-test extension demo up down
+.PHONY: test lint sanity test-go test-units test-integration bench docs dist clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 setup: build/venv/.demo $(LINK) ## Make what the demo needs: a virtual environment and the collection's link
-setup-test: setup build/venv/.test
+setup-test: setup build/venv/.test build/venv-newest/.newest
 
-demo: setup ## Run the main job against a real Envoy on this machine, and prove each claim
+extension: setup ## Build the example extension
+	$(PYTHON) tools/build_extension.py examples/basic_auth -o build/extensions/basic_auth.so
+
+demo: extension ## Run the main job against a real Envoy on this machine, and prove each claim
 	$(PYTHON) -m demo
 
-up: setup ## Like demo, but leave everything running to play with
+up: extension ## Like demo, but leave everything running to play with
 	$(PYTHON) -m demo up
 
 down: setup ## Stop what `up` left running
 	$(PYTHON) -m demo down
 
-test: lint test-go test-units test-integration demo ## Run everything that must pass
+test: lint sanity test-go test-units test-integration demo ## Run everything that must pass
 
 lint: setup-test ## Run the linters
 	tools/lint.sh
+
+sanity: setup-test ## Run ansible-test sanity
+	$(PYTHON) tools/ansible_test.py sanity
+
+test-go: setup-test ## Check, test and fuzz the Go examples
+	$(PYTHON) tools/test_go.py
+
+test-units: setup-test ## Run the unit tests on every Python from 3.9 on that this machine has
+	$(PYTHON) tools/ansible_test.py units
 
 test-integration: setup-test ## Run the integration tests against a real Envoy
 	$(PYTHON) -m pytest tests/integration
 
 bench: setup-test ## Measure the figures that the README gives
 	$(PYTHON) -m bench
+
+docs: setup-test ## Build the reference as web pages
+	tools/build_docs.sh
+
+dist: setup ## Build the collection's tarball in build/dist
+	build/venv/bin/ansible-galaxy collection build --force --output-path build/dist
 
 clean: ## Remove all that was made
 	rm -rf build .ansible
@@ -40,6 +59,11 @@ build/venv/.demo: build/venv/.runtime
 build/venv/.test: build/venv/.demo
 build/venv/.%: requirements/%.txt tools/install.sh tools/find_python.sh
 	tools/install.sh build/venv $<
+	touch $@
+
+# A second ansible-core needs a newer Python than the first; a machine without one does without.
+build/venv-newest/.newest: requirements/newest.txt tools/install.sh tools/find_python.sh
+	if python=$$(tools/find_python.sh 12); then tools/install.sh $(@D) $< "$$python"; else mkdir -p $(@D); fi
 	touch $@
 
 $(LINK):
