@@ -292,7 +292,8 @@ def _check_type(kind: Kind, content: t.Any, types: list[str] | None) -> None:
         raise Failure(
             "type_changed",
             f"{kind.name}: found type {type_name(content)}, expected one that the listener allows "
-            f"({', '.join(types)}). A filter that changes its type gets a new name, so that no request meets neither. Nothing has changed.",
+            f"({', '.join(types)}). A filter that changes its type gets a new name, so that no request meets neither. "
+            "Nothing has changed.",
             found=type_name(content),
             expected=types,
         )

@@ -57,7 +57,8 @@ class Validator:
             raise Failure(
                 "engine_missing",
                 f"{what}: engine: this Envoy has no filter {GOLANG}. Engine golang runs only in "
-                "Envoy's contrib build and in Istio's proxy; use one of those, or build the extension as a dynamic_module. Nothing has changed.",
+                "Envoy's contrib build and in Istio's proxy; use one of those, or build the extension as a "
+                "dynamic_module. Nothing has changed.",
                 reason=reason,
             )
         raise Failure(

@@ -80,7 +80,8 @@ options:
       virtual_hosts:
         description:
           - Each has C(domains) and C(routes).
-          - A route has one of C(path), C(prefix), C(regex), one of C(cluster), C(redirect), C(status), and may have C(body), C(timeout), C(prefix_rewrite).
+          - A route has one of C(path), C(prefix), C(regex), one of C(cluster), C(redirect), C(status),
+            and may have C(body), C(timeout), C(prefix_rewrite).
         type: list
         elements: dict
       envoy:
