@@ -61,9 +61,10 @@ build/venv/.%: requirements/%.txt tools/install.sh tools/find_python.sh
 	tools/install.sh build/venv $<
 	touch $@
 
-# A second ansible-core needs a newer Python than the first; a machine without one does without.
+# The newest ansible-core needs a newer Python than the other; a machine that has none does without.
 build/venv-newest/.newest: requirements/newest.txt tools/install.sh tools/find_python.sh
-	if python=$$(tools/find_python.sh 12); then tools/install.sh $(@D) $< "$$python"; else mkdir -p $(@D); fi
+	mkdir -p $(@D)
+	if python=$$(tools/find_python.sh 12); then tools/install.sh $(@D) $< "$$python"; fi
 	touch $@
 
 $(LINK):

@@ -9,5 +9,5 @@ probe="import ensurepip, sys, venv; sys.version_info >= (3, $oldest) or sys.exit
 for python in python3 python3.11 python3.12 python3.13 python3.14 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python; do
     "$python" -c "$probe" 2>/dev/null && exit
 done
-echo "No Python 3.$oldest or newer with venv found. On Debian and Ubuntu: apt install python3 python3-venv" >&2
+echo "No Python 3.$oldest or newer with venv was found. Debian and Ubuntu have it in: python3 python3-venv" >&2
 exit 1
