@@ -127,7 +127,9 @@ def registry_toolchain(target: str) -> Toolchain:
     }
     cc = [str(packages / "ziglang" / "zig"), "cc", "-target", target]
     identity = {"requirements": requirements, "target": target}
-    return Toolchain("Go and Zig from the package registry", str(packages / "go" / "bin" / "go"), cc, environment, identity)
+    return Toolchain(
+        "Go and Zig from the package registry", str(packages / "go" / "bin" / "go"), cc, environment, identity
+    )
 
 
 def choose(kind: str, needed: str, target: str | None) -> Toolchain:

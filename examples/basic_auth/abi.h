@@ -63,6 +63,9 @@ int envoy_dynamic_module_callback_http_filter_config_define_counter(void *config
 int envoy_dynamic_module_callback_http_filter_increment_counter(void *filter, size_t id, module_buffer *label_values,
                                                                 size_t labels, uint64_t value);
 
+// From 0 to the concurrency, less one, on a worker.
+uint32_t envoy_dynamic_module_callback_http_filter_get_worker_index(void *filter);
+
 // `values` receives how many headers have the key. False if there is none at the index.
 bool envoy_dynamic_module_callback_http_get_header(void *filter, int header_type, module_buffer key,
                                                    envoy_buffer *value, size_t index, size_t *values);
@@ -83,6 +86,14 @@ void envoy_dynamic_module_callback_http_filter_scheduler_delete(void *scheduler)
 
 // The values of auth.Verdict.
 enum verdict { DENIED, ALLOWED, EXPIRED, OVERLOADED, UNDECIDED };
+
+// What C keeps of an auth.Guard.
+typedef struct {
+  uintptr_t handle;  // 0 if there is none
+  char *challenge;   // WWW-Authenticate, allocated with malloc
+  size_t challenge_length;
+  uint64_t key[2];  // random, for tags of recent acceptances
+} basic_auth_guard;
 
 // One stream's wait for bcrypt, shared by its worker and the goroutine that calls basic_auth_finish.
 typedef struct basic_auth_wait basic_auth_wait;

@@ -30,11 +30,6 @@ func log(level logLevel, message string) {
 	})
 }
 
-// concurrency is how many workers Envoy has. For the main thread only.
-func concurrency() int {
-	return int(C.envoy_dynamic_module_callback_get_concurrency())
-}
-
 // view is a Go slice over bytes of Envoy, for as long as the event lasts.
 func view(ptr *C.char, length C.size_t) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(ptr)), int(length))

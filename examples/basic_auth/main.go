@@ -8,6 +8,8 @@ package main
 import "C"
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"runtime/cgo"
@@ -30,33 +32,35 @@ var pool = auth.NewPool(workers, maxQueued, maxWaiting)
 
 // A panic must not unwind into C, where it would end Envoy: each function below turns it into a refusal.
 
-// basic_auth_config_new returns a handle of a guard, or 0 if the configuration is refused; the reason is logged. The
-// challenge is allocated with malloc.
+// basic_auth_config_new fills in guard, or leaves it without a handle if the configuration is refused, and logs why.
 //
 //export basic_auth_config_new
-func basic_auth_config_new(ptr *C.char, length C.size_t, challenge **C.char, challengeLength *C.size_t) (handle C.uintptr_t) {
+func basic_auth_config_new(ptr *C.char, length C.size_t, envoyWorkers C.uint32_t, guard *C.basic_auth_guard) {
 	defer func() {
 		if p := recover(); p != nil {
 			log(logError, fmt.Sprintf("configuration refused: panic (%T)", p))
-			handle = 0
 		}
 	}()
 	config, err := auth.Parse(view(ptr, length))
 	if err != nil {
 		log(logError, "configuration refused: "+err.Error())
-		return 0
+		return
 	}
 	if config.Live(time.Now()) == 0 {
 		log(logWarn, "not_after of every user has passed: all requests are refused")
 	}
 	// A worker that enters Go needs one of its processors at once, also while bcrypt keeps others busy.
-	if n := concurrency() + workers + 1; n > runtime.GOMAXPROCS(0) {
+	if n := int(envoyWorkers) + workers + 1; n > runtime.GOMAXPROCS(0) {
 		runtime.GOMAXPROCS(n)
 	}
-	guard := auth.New(config, pool)
-	*challenge = C.CString(guard.Challenge())
-	*challengeLength = C.size_t(len(guard.Challenge()))
-	return C.uintptr_t(cgo.NewHandle(guard))
+	g := auth.New(config, pool)
+	guard.challenge = C.CString(g.Challenge())
+	guard.challenge_length = C.size_t(len(g.Challenge()))
+	var key [16]byte
+	rand.Read(key[:]) // never fails: see crypto/rand
+	guard.key[0] = C.uint64_t(binary.LittleEndian.Uint64(key[:8]))
+	guard.key[1] = C.uint64_t(binary.LittleEndian.Uint64(key[8:]))
+	guard.handle = C.uintptr_t(cgo.NewHandle(g))
 }
 
 //export basic_auth_config_destroy
@@ -65,14 +69,18 @@ func basic_auth_config_destroy(handle C.uintptr_t) {
 	cgo.Handle(handle).Delete()
 }
 
+// basic_auth_check sets notAfter, in milliseconds of Unix time, for a credential that is ALLOWED.
+//
 //export basic_auth_check
-func basic_auth_check(handle C.uintptr_t, ptr *C.char, length C.size_t) (verdict C.int) {
+func basic_auth_check(handle C.uintptr_t, ptr *C.char, length C.size_t, notAfter *C.int64_t) (verdict C.int) {
 	defer func() {
 		if recover() != nil {
 			verdict = C.DENIED
 		}
 	}()
-	return C.int(guardOf(handle).Check(view(ptr, length)))
+	decided, end := guardOf(handle).Check(view(ptr, length))
+	*notAfter = C.int64_t(end)
+	return C.int(decided)
 }
 
 // basic_auth_verify answers UNDECIDED if it has taken wait, for which it then calls basic_auth_finish.

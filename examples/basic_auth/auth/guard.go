@@ -43,7 +43,7 @@ const (
 const (
 	keySize = 32
 	// never is the not_after, in milliseconds of Unix time, of a credential without one.
-	never = math.MaxInt64
+	never int64 = math.MaxInt64
 )
 
 // tag stands for one credential. An attacker who doesn't know the key can't choose or predict any part of it.
@@ -126,11 +126,12 @@ func New(config *Config, pool *Pool) *Guard {
 func (g *Guard) Challenge() string { return g.challenge }
 
 // Check decides about the value of an Authorization header without waiting. Undecided means that Verify must be asked.
-func (g *Guard) Check(header []byte) Verdict {
+// With Allowed comes the not_after, in milliseconds of Unix time, up to which the same value will be allowed again.
+func (g *Guard) Check(header []byte) (verdict Verdict, notAfter int64) {
 	var buffer [keySize + maxCredential]byte
 	credential, ok := decodeHeader(buffer[keySize:], header)
 	if !ok {
-		return Denied
+		return Denied, 0
 	}
 	copy(buffer[:], g.key[:])
 	t := tag(sha256.Sum256(buffer[:keySize+len(credential)]))
@@ -150,7 +151,7 @@ func (g *Guard) Verify(header []byte, done func(Verdict)) Verdict {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	// It may have been decided since Check.
-	if verdict := g.look(t); verdict != Undecided {
+	if verdict, _ := g.look(t); verdict != Undecided {
 		return verdict
 	}
 	if !g.pool.admit() {
@@ -174,20 +175,20 @@ func (g *Guard) tag(credential []byte) tag {
 }
 
 // look decides what can be decided without bcrypt.
-func (g *Guard) look(t tag) Verdict {
+func (g *Guard) look(t tag) (verdict Verdict, notAfter int64) {
 	e, ok := (*g.entries.Load())[head(t[:])]
 	if ok && subtle.ConstantTimeCompare(e.proof[:], t[len(head{}):]) == 1 {
 		if g.live(e.notAfter) {
-			return Allowed
+			return Allowed, e.notAfter
 		}
 		if e.settled {
-			return Expired
+			return Expired, 0
 		}
 	}
 	if g.work == 0 || g.refused.has(t) {
-		return Denied
+		return Denied, 0
 	}
-	return Undecided
+	return Undecided, 0
 }
 
 func (g *Guard) live(notAfter int64) bool {
@@ -251,7 +252,8 @@ func (g *Guard) settle(t tag, notAfter int64, ok bool) Verdict {
 	entries := maps.Clone(*g.entries.Load())
 	put(entries, t, notAfter, true)
 	g.entries.Store(&entries)
-	return g.look(t)
+	verdict, _ := g.look(t)
+	return verdict
 }
 
 // put adds a credential; of two with the same tag, the later end counts.
