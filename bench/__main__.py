@@ -1,0 +1,51 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measure the figures, or only those of the modules named: ``python -m bench [effect|host_time|...]...``"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+
+from bench import machine, wrk
+
+MODULES = {
+    "effect": "From publish to effect",
+    "host_time": "Time on the host",
+    "throughput": "The example extension under load",
+    "rotations": "Rotations under load",
+    "refusal": "The old credential",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the figures that the README gives.")
+    parser.add_argument("names", nargs="*", choices=[[], *MODULES], help="what to measure; by default everything")
+    names = parser.parse_args().names or list(MODULES)
+    found = wrk.path()
+    if not found:
+        print(
+            "bench: found no wrk on the PATH. Install it: apt install wrk (Debian, Ubuntu), or your system's package."
+        )
+        return 2
+    print(*machine.lines(found), sep="\n")
+    begin, missed = time.monotonic(), []
+    for name in names:
+        print(f"\n{MODULES[name]}", flush=True)
+        for figure in importlib.import_module(f"bench.{name}").measure():
+            print(figure, flush=True)
+            if figure.missed:
+                missed.append(f"{MODULES[name]}: {figure.name.strip()}")
+    print(f"\n{time.monotonic() - begin:.0f} s")
+    if missed:
+        print("Missed:", *missed, sep="\n  ")
+        return 1
+    print("All targets are met.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The example extension against Envoy's own Basic Auth: requests a second by wrk, and Envoy's memory."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+
+from real import RealGateway
+
+from bench.figure import Figure
+from bench.gateways import STEADY, native, pin, rotating
+from bench.wrk import Wrk
+
+ROUNDS = 12
+SECONDS = 1.5
+CONNECTIONS = 32
+
+
+def _rate(gateway: RealGateway) -> float:
+    wrk = Wrk(gateway.port, STEADY, SECONDS, CONNECTIONS)
+    pin(wrk.process.pid, 1)
+    outcome = wrk.finish()
+    if outcome.failed:
+        raise RuntimeError(f"{outcome.failed} requests of {outcome.requests} failed")
+    return outcome.rate
+
+
+def _memory(gateway: RealGateway) -> float:
+    """MiB that are resident."""
+    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+    return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) / 1024
+
+
+def measure() -> list[Figure]:
+    ours, own, ratios = [], [], []
+    with rotating() as rotated, native() as reference:
+        extended = rotated.gateway
+        for gateway in (extended, reference):
+            pin(gateway.process.pid, 0)
+            _rate(gateway)
+        for turn in range(ROUNDS):
+            # Whoever comes first in a round changes, so that a machine that gets slower favours none.
+            order = [(extended, ours), (reference, own)]
+            for gateway, rates in order if turn % 2 else order[::-1]:
+                rates.append(_rate(gateway))
+            ratios.append(ours[-1] / own[-1])
+        memory = _memory(extended), _memory(reference)
+    quartiles = statistics.quantiles(ratios)
+    return [
+        Figure("requests/s, example extension", statistics.median(ours), detail=f"median of {ROUNDS}"),
+        Figure("requests/s, Envoy's basic_auth", statistics.median(own), detail=f"median of {ROUNDS}"),
+        Figure(
+            "  as a ratio",
+            statistics.median(ratios),
+            at_least=0.95,
+            detail=f"half of the rounds: {quartiles[0]:.3f} to {quartiles[2]:.3f}",
+        ),
+        Figure("memory of Envoy, example extension", memory[0], " MiB"),
+        Figure("memory of Envoy, its basic_auth", memory[1], " MiB"),
+    ]
