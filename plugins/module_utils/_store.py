@@ -54,6 +54,8 @@ class Files:
             return file.read(_MAX_FILE)
 
     def make_directory(self, path: str) -> None:
+        if os.path.isdir(path):
+            return
         self.step(f"mkdir {path}")
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
@@ -102,12 +104,9 @@ def _explained(doing: str) -> t.Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Failure(
-            "file_error",
-            f"{doing}: {error.strerror or error}" + (f" ({error.filename})." if error.filename else "."),
-            errno=error.errno or 0,
-            path=str(error.filename or ""),
-        ) from error
+        path = error.filename2 or error.filename
+        message = f"{doing}: {error.strerror or error}" + (f" ({path})." if path else ".")
+        raise Failure("file_error", message, errno=error.errno or 0, path=str(path or "")) from error
 
 
 class Store:
@@ -197,14 +196,14 @@ class Shelf:
         except Failure as failure:
             missing = isinstance(failure.__cause__, FileNotFoundError)
             return Disk(None, "was missing" if missing else f"could not be used: {failure.message}")
-        if mode.st_mode & 0o077:
-            return Disk(None, f"could be read by other users (mode {stat.S_IMODE(mode.st_mode):04o})")
-        if mode.st_uid != self.files.uid:
-            return Disk(None, f"belonged to user id {mode.st_uid} instead of {self.files.uid}")
         try:
             version, content = self._parse(data)
         except Failure as failure:
             return Disk(None, f"had been changed by somebody else: {failure.message}")
+        if mode.st_mode & 0o077:
+            return Disk(None, f"could be read by other users (mode {stat.S_IMODE(mode.st_mode):04o})")
+        if mode.st_uid != self.files.uid:
+            return Disk(None, f"belonged to user id {mode.st_uid} instead of {self.files.uid}")
         return Disk(version, initial=content == self.kind.fallback)
 
     def _parse(self, data: bytes) -> tuple[Version, t.Any]:
@@ -351,8 +350,7 @@ class Shelf:
             path = root
             for part in relative.split("/") if relative else []:
                 path = os.path.join(path, part)
-                if not os.path.isdir(path):
-                    self.files.make_directory(path)
+                self.files.make_directory(path)
 
 
 class Publish:

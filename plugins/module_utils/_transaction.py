@@ -32,9 +32,6 @@ from ansible_collections.moe.gateway.plugins.module_utils._validator import Log,
 _FIRST_PAUSE = 0.0005
 _LONGEST_PAUSE = 0.02
 
-#: A subscription of which nothing is known.
-_NOT_SEEN = Running(Process(0, 0), "", 0, 0, 0)
-
 
 class Desired(t.NamedTuple):
     """What should run."""
@@ -147,7 +144,7 @@ class Gateway:
             if plan.note:
                 shelf.confirm(_record(version, running, desired.view), self.keep)
             return outcome
-        log = Log(server.log_path)
+        log = Log(server.log_path, running.process.pid)
         publish = shelf.publish(desired.content, shelf.last_good(record), version)
         published = self.clock()
         try:
@@ -209,7 +206,7 @@ class Gateway:
             )
         return running, sources[shelf.live]
 
-    def _confirm(self, kind: Kind, version: Version, before: Running) -> Running:
+    def _confirm(self, kind: Kind, version: Version, before: Running | None) -> Running:
         """Wait until Envoy's counters show that it has taken ``version`` and put it to use, or has refused it."""
         deadline = self.clock() + self.timeout
         pause = _FIRST_PAUSE
@@ -225,14 +222,14 @@ class Gateway:
                 continue
             if running is None:
                 raise Failure("not_confirmed", f"Envoy has let go of {kind.name} in the meantime.")
-            if process != before.process:
+            if before and process != before.process:
                 # Envoy was restarted meanwhile and counts from the beginning; it has read the file at its start.
-                before = _NOT_SEEN._replace(process=process)
+                before = Running(process, "", 0, 0, 0)
             if running.text == str(version):
                 warming = self.admin.stats("^(" + "|".join(kind.warming) + ")$") if kind.warming else {}
                 if not any(warming.values()):
                     return running
-            elif running.rejected > before.rejected or running.failed > before.failed:
+            elif before and (running.rejected > before.rejected or running.failed > before.failed):
                 raise Failure("refused_by_envoy", "Envoy refuses it")
             if self.clock() >= deadline:
                 state = (
@@ -256,30 +253,26 @@ class Gateway:
     ) -> Failure:
         """Put the last good content back, and return the failure to raise."""
         kind = publish.shelf.kind
-        reason = mask(log.reasons(), secrets)
-        if failure.code == "refused_by_envoy":
-            hint = f"its log ({log.path}) tells why" if log.path else "its log, on its standard error, tells why"
-            text = f"{kind.name}: Envoy refuses version {publish.version}: {reason or hint}."
-        else:
-            text = f"{kind.name}: {failure.message}"
-        details = {**failure.details, "refused_version": str(publish.version), "reason": reason}
-        what = f"The last good configuration (version {publish.back})" if record else f"Now {kind.fallback_name}"
         try:
             before = self.admin.running(kind, self.admin.peer().process)
         except Failure:
             # Envoy may hang, or have ended: it reads the file when it comes back.
             before = None
         publish.restore()
+        text, details = failure.message, {**failure.details, "refused_version": str(publish.version)}
+        if failure.code == "refused_by_envoy":
+            details["reason"] = mask(log.reasons(), secrets)
+            text = f"Envoy refuses version {publish.version}: {details['reason'] or 'only its log tells why'}."
+        what = f"The last good configuration (version {publish.back})" if record else f"Now {kind.fallback_name}"
         try:
-            running = self._confirm(kind, publish.back, before or _NOT_SEEN)
+            running = self._confirm(kind, publish.back, before)
+            publish.restored(_record(publish.back, running, record.view if record else {}), self.keep)
+            details["restored"] = str(publish.back)
+            what = f"{what} is in service again."
         except Failure as again:
             details["restored"] = "on disk"
-            return Failure(
-                failure.code, f"{text} {what} is on disk again, not seen in service: {again.message}", **details
-            )
-        publish.restored(_record(publish.back, running, record.view if record else {}), self.keep)
-        details["restored"] = str(publish.back)
-        return Failure(failure.code, f"{text} {what} is in service again.", **details)
+            what = f"{what} is on disk again, not seen in service: {again.message}"
+        return Failure(failure.code, f"{kind.name}: {text} {what}", **details)
 
 
 def _record(version: Version, running: Running, view: dict[str, t.Any]) -> Record:

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -146,19 +147,30 @@ def reasons(log: str) -> str:
 
 
 class Log:
-    """What Envoy writes into its log from now on, where it has a file for one."""
+    """What Envoy writes into its log from now on, where that is a file."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.start = 0
+    #: Seconds to wait for lines that Envoy keeps back (``--file-flush-interval-msec``, 10 seconds by default).
+    patience = 1.0
+
+    def __init__(self, path: str, pid: int) -> None:
+        """:param path: Envoy's ``--log-path``; empty if it logs to its standard error."""
+        self.path = path or f"/proc/{pid}/fd/2"
+        self.start = -1
         with contextlib.suppress(OSError):
-            self.start = os.stat(path).st_size
+            status = os.stat(self.path)
+            if stat.S_ISREG(status.st_mode):
+                self.start = status.st_size
 
     def reasons(self) -> str:
-        """Reasons since the start; empty if there is no log, or it can't be read."""
-        try:
-            with open(self.path, "rb") as file:
+        """Reasons since the start; empty if there is no file, or it can't be read, or nothing comes in time."""
+        deadline = time.monotonic() + self.patience
+        while self.start >= 0:
+            with contextlib.suppress(OSError), open(self.path, "rb") as file:
                 file.seek(self.start)
-                return reasons(file.read(1024 * 1024).decode("utf-8", "replace"))
-        except OSError:
-            return ""
+                found = reasons(file.read(1024 * 1024).decode("utf-8", "replace"))
+                if found:
+                    return found
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(0.05)
+        return ""

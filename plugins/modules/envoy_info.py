@@ -125,7 +125,8 @@ filters:
       returned: with O(directory)
       type: bool
     counters:
-      description: Envoy's C(update_attempt), C(update_rejected) and C(update_failure) as C(attempts), C(rejected), C(failed).
+      description:
+        - Envoy's C(update_attempt), C(update_rejected), C(update_failure) as C(attempts), C(rejected), C(failed).
       type: dict
 libraries:
   description: The shared libraries that Envoy has loaded from outside of the system's own folders.

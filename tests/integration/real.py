@@ -69,19 +69,21 @@ class Result(dict):
         return self["failure"]["code"] if self.failed and "failure" in self else ""
 
 
-def run_module(name: str, options: dict[str, t.Any], check: bool = False, diff: bool = False, **popen: t.Any) -> Result:
-    """Run a module as a process of its own, as Ansible does on a managed host."""
-    arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": diff}
-    process = subprocess.run(
-        [sys.executable, "-m", f"ansible_collections.moe.gateway.plugins.modules.{name}"],
+def _run(program: list[str], arguments: dict[str, t.Any]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *program],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
         capture_output=True,
         text=True,
         timeout=120,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY / "build" / "collections")},
-        **popen,
     )
-    return Result(process)
+
+
+def run_module(name: str, options: dict[str, t.Any], check: bool = False, diff: bool = False) -> Result:
+    """Run a module as a process of its own, as Ansible does on a managed host."""
+    program = ["-m", f"ansible_collections.moe.gateway.plugins.modules.{name}"]
+    return Result(_run(program, {**options, "_ansible_check_mode": check, "_ansible_diff": diff}))
 
 
 class RealGateway:
@@ -116,7 +118,8 @@ class RealGateway:
         path = self.root / "bootstrap.json"
         path.write_text(json.dumps(self.bootstrap))
         command = [str(self.binary), "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1"]
-        self.process = subprocess.Popen([*command, "--log-path", str(self.log), *options], stderr=subprocess.DEVNULL)
+        logging = ["--log-path", str(self.log), "--file-flush-interval-msec", "100"]
+        self.process = subprocess.Popen([*command, *logging, *options], stderr=subprocess.DEVNULL)
         wait_until(lambda: b"LIVE" in self.admin.get("/ready"), f"Envoy is not ready: {self.tail()}")
 
     @property
@@ -150,6 +153,19 @@ class RealGateway:
 
     def filter(self, name: str, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
         return run_module("envoy_filter", {**self.where(), "name": name, **options}, check, diff)
+
+    def faulty_filter(
+        self, name: str, options: dict[str, t.Any], action: str, number: int, *command: str
+    ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+        """Run envoy_filter with a fault at its ``number``-th file operation (see faulty.py).
+
+        :returns: the process, and the operations that it finished.
+        """
+        notes = self.root / "operations"
+        notes.write_text("")
+        program = [str(pathlib.Path(__file__).with_name("faulty.py")), "envoy_filter", str(notes), action, str(number)]
+        process = _run([*program, *command], {**self.where(), "name": name, **options})
+        return process, notes.read_text().splitlines()
 
     def serve(self, *filters: dict[str, t.Any], **options: t.Any) -> Result:
         """One listener that answers 200 by itself behind the given filters."""

@@ -1,0 +1,264 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Edge: directories and small files that are put in place as a whole, and what the host is."""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import os
+import pwd
+import re
+import secrets
+import socket
+import stat
+import subprocess
+import typing as t
+
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._store import Files
+from ansible_collections.moe.gateway.plugins.module_utils._validator import reasons
+
+_VALIDATION_TIMEOUT = 60.0
+
+
+def platform() -> dict[str, str]:
+    """What a binary for this host has to suit."""
+    try:
+        libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except ValueError:
+        libc = ""
+    result = {"architecture": os.uname().machine}
+    if libc.startswith("glibc "):
+        result["glibc"] = libc[len("glibc ") :]
+    return result
+
+
+def missing(needs: list[dict[str, t.Any]], owner: str | None, group: str | None) -> list[str]:
+    """The needed files, user and group that this host lacks; a ``Failure`` for a file that is not what it should be."""
+    found = []
+    for index, need in enumerate(needs):
+        path, wanted = need["path"], need.get("sha256")
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise invalid(f"needs[{index}].path", f"something other than a file at {path}", "a file")
+            digest = wanted and _sha256(path)
+        except FileNotFoundError:
+            found.append(path)
+            continue
+        except OSError as error:
+            raise Failure(
+                "file_error", f"needs[{index}].path: {path} can't be read: {error.strerror}.", path=path
+            ) from None
+        if digest != wanted:
+            raise Failure(
+                "damaged_file",
+                f"needs[{index}].sha256: found {digest} at {path}, expected {wanted}. The file was damaged or replaced "
+                "after it was put there. Move it away, and it will be put there again; don't write into it, since a "
+                "process may run it.",
+                path=path,
+                found=digest,
+                expected=wanted,
+            )
+    for name, database, lookup in ((owner, "user", pwd.getpwnam), (group, "group", grp.getgrnam)):
+        try:
+            if name is not None:
+                lookup(name)
+        except KeyError:
+            found.append(f"{database} {name}")
+    return found
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Placement:
+    """Puts things in place, unless ``write`` is false, and keeps account of what it did.
+
+    A user that does not exist is possible only without ``write``: an earlier task would have made it.
+    """
+
+    def __init__(self, owner: str | None, group: str | None, admin_socket: str | None, write: bool) -> None:
+        self.owner = owner
+        self.group = group
+        self.admin_socket = admin_socket
+        self.write = write
+        self.created: list[str] = []
+        self.updated: list[str] = []
+        self.diff: list[dict[str, str]] = []
+
+    def directory(self, at: str, path: str, mode: str, keep: bool) -> None:
+        bits = _mode(at, mode)
+        if path in self.created:
+            return
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            if self.write:
+                uid, gid = _ids(self.owner, self.group)
+                _explained(path, lambda: _make_directory(path, bits, uid, gid))
+            self._note(path, None, _describe(bits, self.owner))
+            return
+        if not stat.S_ISDIR(status.st_mode):
+            raise invalid(f"{at}.path", f"something other than a directory at {path}", "a directory")
+        uid = _ids(self.owner, self.group)[0]
+        if keep or uid < 0:
+            return
+        if status.st_uid != uid:
+            # Not taken over: it may be /etc.
+            raise invalid(
+                f"{at}.path",
+                f"{path} owned by {_user(status.st_uid)}",
+                f"a directory of {_user(uid)}",
+                "Choose another path, or give it to that user.",
+            )
+        if stat.S_IMODE(status.st_mode) != bits:
+            if self.write:
+                _explained(path, lambda: os.chmod(path, bits))
+            self._note(path, _describe(stat.S_IMODE(status.st_mode), self.owner), _describe(bits, self.owner))
+
+    def file(
+        self,
+        at: str,
+        path: str,
+        content: str,
+        mode: str,
+        owner: str | None,
+        group: str | None,
+        initial: bool,
+        validate: list[str],
+    ) -> None:
+        bits = _mode(at, mode)
+        owner, group = owner or self.owner, group or self.group
+        uid, gid = _ids(owner, group)
+        data = content.encode()
+        before = None
+        try:
+            status = os.lstat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise invalid(f"{at}.path", f"something other than a file at {path}", "a file")
+            if initial:
+                return
+            with open(path, "rb") as file:
+                old = file.read()
+            before = _describe(stat.S_IMODE(status.st_mode), _user(status.st_uid), old)
+            if old == data and stat.S_IMODE(status.st_mode) == bits and (status.st_uid, status.st_gid) == (uid, gid):
+                return
+        except FileNotFoundError:
+            if initial and self._answers():
+                return
+        self._place(at, path, data, bits, uid, gid, validate)
+        self._note(path, before, _describe(bits, owner or _user(uid), data))
+
+    def _place(self, at: str, path: str, data: bytes, bits: int, uid: int, gid: int, validate: list[str]) -> None:
+        if not self.write:
+            return
+        # The end of the name stays: by it, Envoy tells JSON from YAML.
+        new = os.path.join(os.path.dirname(path), f".new-{secrets.token_hex(8)}-{os.path.basename(path)}")
+        files = Files(uid, gid)
+        try:
+            _explained(path, lambda: files.create(new, data))
+            if validate:
+                _validate(f"{at}.content", path, [part.replace("%s", new) for part in validate], uid, gid)
+            _explained(path, lambda: (os.chmod(new, bits), files.rename(new, path)))
+        finally:
+            files.remove(new)
+
+    def _answers(self) -> bool:
+        """Whether somebody listens on the admin socket."""
+        if self.admin_socket is None:
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(5)
+            try:
+                client.connect(self.admin_socket)
+            except OSError:
+                return False
+        return True
+
+    def _note(self, path: str, before: str | None, after: str) -> None:
+        (self.created if before is None else self.updated).append(path)
+        self.diff.append({"before_header": path, "after_header": path, "before": before or "", "after": after})
+
+
+def _validate(at: str, path: str, command: list[str], uid: int, gid: int) -> None:
+    # As the one who will use it: what the file makes the command load is not loaded as root.
+    identity: dict[str, t.Any] = {}
+    if os.geteuid() == 0 and uid != 0:
+        identity = {"user": uid, "group": gid, "extra_groups": []}
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            timeout=_VALIDATION_TIMEOUT,
+            check=False,
+            **identity,
+        )
+    except OSError as error:
+        raise Failure(
+            "no_validator", f"{at}: {command[0]} can't be run: {error.strerror}. Nothing has changed."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise Failure("validation_timeout", f"{at}: {command[0]} took longer than {_VALIDATION_TIMEOUT:g} s.") from None
+    if result.returncode:
+        output = result.stdout.decode("utf-8", "replace")
+        last = (output.strip().splitlines() or [f"it ended with status {result.returncode}"])[-1]
+        reason = reasons(output) or last
+        message = f"{at}: what {path} would hold is refused: {reason}. That file has not changed."
+        raise Failure("refused_in_validation", message, path=path, reason=reason)
+
+
+def _explained(path: str, action: t.Callable[[], object]) -> None:
+    try:
+        action()
+    except OSError as error:
+        raise Failure(
+            "file_error", f"{path} can't be put in place: {error.strerror}.", path=path, errno=error.errno or 0
+        ) from error
+
+
+def _make_directory(path: str, bits: int, uid: int, gid: int) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.mkdir(path, 0o700)
+    os.chown(path, uid, gid)
+    os.chmod(path, bits)
+
+
+def _mode(at: str, text: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{3,4}", text):
+        raise invalid(f"{at}.mode", repr(text), 'an octal number in quotes, such as "0600"')
+    return int(text, 8)
+
+
+def _ids(owner: str | None, group: str | None) -> tuple[int, int]:
+    """Numbers of user and group; -1, which no file has, for those that don't exist yet."""
+    try:
+        entry = pwd.getpwnam(owner) if owner is not None else None
+        uid, gid = (entry.pw_uid, entry.pw_gid) if entry else (os.geteuid(), os.getegid())
+    except KeyError:
+        uid = gid = -1
+    try:
+        return uid, gid if group is None else grp.getgrnam(group).gr_gid
+    except KeyError:
+        return uid, -1
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user id {uid}"
+
+
+def _describe(bits: int, owner: str | None, data: bytes = b"") -> str:
+    """A file or directory as text, for diffs."""
+    return f"# mode {bits:04o}" + (f", owner {owner}" if owner else "") + "\n" + data.decode("utf-8", "replace")
