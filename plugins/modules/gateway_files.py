@@ -1,0 +1,230 @@
+#!/usr/bin/python
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Put the directories and small files that a gateway starts from in place."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gateway_files
+short_description: Put the directories and small files that a gateway starts from in place
+version_added: 0.1.0
+description:
+  - Does for all directories and files of a gateway at once what C(ansible.builtin.file) and C(ansible.builtin.copy) do
+    for one, since each task costs a fleet time on every host.
+  - First looks for what has to be there already. If any of O(needs), O(owner) or O(group) is missing, it changes
+    nothing and returns what is missing, so that a play installs it only where it has to. Check mode tells the rest too.
+  - Every file is written privately, judged by its O(files[].validate), synced and renamed into place.
+options:
+  directories:
+    description: Directories to have, each after its parents.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Where.
+        type: path
+        required: true
+      mode:
+        description: Its permissions, an octal number in quotes.
+        type: str
+        default: "0700"
+      keep:
+        description: Leave one that exists as it is, whoever owns it.
+        type: bool
+        default: false
+  files:
+    description: Files to have.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Where.
+        type: path
+        required: true
+      content:
+        description: What it holds. It shows in output, so it must not hold secrets.
+        type: str
+        required: true
+      mode:
+        description: Its permissions, an octal number in quotes.
+        type: str
+        default: "0600"
+      owner:
+        description: Its owner, where that isn't O(owner).
+        type: str
+      group:
+        description: Its group, where that isn't O(group).
+        type: str
+      initial:
+        description:
+          - Write it only where there is no file and no Envoy behind O(admin_socket), which would read it at once.
+        type: bool
+        default: false
+      validate:
+        description:
+          - A command that has to succeed before the file is put in place; C(%s) stands for the new file.
+          - It runs as the owner of the file.
+        type: list
+        elements: str
+        default: []
+  needs:
+    description: Files that have to be there.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Where.
+        type: path
+        required: true
+      sha256:
+        description: The digest of its content. A file with another one is an error, never missing.
+        type: str
+  owner:
+    description: The user that owns the directories and files. Default is the user that runs the module.
+    type: str
+  group:
+    description: The group of the directories and files. Default is the main group of O(owner).
+    type: str
+  admin_socket:
+    description: The Unix socket of Envoy's admin interface, for O(files[].initial).
+    type: path
+attributes:
+  check_mode:
+    description: Can run in check mode and return the status prediction without changing the host.
+    support: full
+  diff_mode:
+    description: Returns details on what has changed, in diff mode.
+    support: full
+seealso:
+  - module: moe.gateway.envoy_filter
+    description: What Envoy reads while it runs is published by transactions.
+author: moe.gateway contributors (@moe-gateway)
+"""
+
+EXAMPLES = r"""
+- name: Prepare what Envoy starts from
+  moe.gateway.gateway_files:
+    owner: envoy
+    needs:
+      - path: /opt/envoy/envoy-1.40.0
+    directories:
+      - path: /etc/envoy
+    files:
+      - path: /etc/envoy/bootstrap.json
+        content: "{{ bootstrap | to_nice_json }}"
+        validate: [/opt/envoy/envoy-1.40.0, --mode, validate, -c, "%s"]
+  register: prepared
+
+- name: Install Envoy where it is missing
+  ansible.builtin.include_tasks: install.yml
+  when: prepared.missing | length > 0
+"""
+
+RETURN = r"""
+missing:
+  description: What the host lacks of O(needs), O(owner) and O(group). Unless empty, nothing has been changed yet.
+  returned: success
+  type: list
+  elements: str
+  sample: [/opt/envoy/envoy-1.40.0]
+created:
+  description: Paths of directories and files that were not there before.
+  returned: success
+  type: list
+  elements: str
+updated:
+  description: Paths of directories and files that were there, and not as they should be.
+  returned: success
+  type: list
+  elements: str
+platform:
+  description: What an extension for this host has to suit, for C(target) of M(moe.gateway.extension_info).
+  returned: success
+  type: dict
+  sample: {architecture: x86_64, glibc: "2.36"}
+failure:
+  description: Why it failed, as C(code), C(message) and C(details).
+  returned: failure
+  type: dict
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.moe.gateway.plugins.module_utils import _placement
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+
+
+def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
+    platform = _placement.platform()
+    missing = _placement.missing(params["needs"], params["owner"], params["group"])
+    placement = _placement.Placement(params["owner"], params["group"], params["admin_socket"], write)
+    if not (missing and write):
+        for index, item in enumerate(params["directories"]):
+            placement.directory(f"directories[{index}]", **item)
+        for index, item in enumerate(params["files"]):
+            placement.file(f"files[{index}]", **item)
+    return {
+        "changed": bool(placement.created or placement.updated),
+        "missing": missing,
+        "created": placement.created,
+        "updated": placement.updated,
+        "platform": platform,
+        "diff": placement.diff,
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "directories": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "mode": {"type": "str", "default": "0700"},
+                    "keep": {"type": "bool", "default": False},
+                },
+            },
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "content": {"type": "str", "required": True},
+                    "mode": {"type": "str", "default": "0600"},
+                    "owner": {"type": "str"},
+                    "group": {"type": "str"},
+                    "initial": {"type": "bool", "default": False},
+                    "validate": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            "needs": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"path": {"type": "path", "required": True}, "sha256": {"type": "str"}},
+            },
+            "owner": {"type": "str"},
+            "group": {"type": "str"},
+            "admin_socket": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module.params, write=not module.check_mode)
+    except Failure as failure:
+        module.fail_json(msg=failure.message, failure=failure.as_dict())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
