@@ -53,7 +53,6 @@ from ansible_collections.moe.gateway.plugins.filter.file_sha256 import file_sha2
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._keys import Mapping, describe
 
-
 _NAME = "letters, digits, '.', '_' and '-'"
 
 
