@@ -14,7 +14,8 @@ description:
   - Judges it against the gateway in O(target), and fails with every mismatch before anything is copied to a host.
     Envoy itself tells less, and later. It loads a module of another ABI with no more than a warning.
   - Nothing in the file is run.
-  - Runs where the file is, which is usually the controller. Delegate the task to C(localhost).
+  - Runs where the file is, which is usually the controller. Delegate the task to C(localhost), and let it run in
+    Ansible's own Python as in the examples. Another Python may lack pyelftools.
 author:
   - moe.gateway contributors (@moe-gateway)
 requirements:
@@ -82,12 +83,16 @@ EXAMPLES = r"""
       glibc: "2.36"
       engine: dynamic_module
   delegate_to: localhost
+  vars:
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
 
 - name: Look at an extension
   moe.gateway.extension_info:
     path: /srv/extensions/basic_auth.so
     fail_on_problems: false
   delegate_to: localhost
+  vars:
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
   register: extension
 
 - name: Show which Go built it
@@ -203,7 +208,7 @@ failure:
   description:
     - Why the task failed, as C(code), C(message) and C(details).
     - The code is V(unfit_extension) when RV(problems) is not empty, and V(invalid_option) when an option is wrong or
-      the file is not a whole 64-bit shared object.
+      the file is not a whole 64-bit shared object, and V(missing_library) without pyelftools.
   returned: failure
   type: dict
 """
@@ -251,7 +256,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     if _elf.ELFTOOLS_ERROR:
-        module.fail_json(msg=missing_required_lib("pyelftools"), exception=_elf.ELFTOOLS_ERROR)
+        failure = Failure("missing_library", missing_required_lib("pyelftools"), library="pyelftools")
+        module.fail_json(msg=failure.message, failure=failure.as_dict(), exception=_elf.ELFTOOLS_ERROR)
     try:
         run(module)
     except Failure as failure:
