@@ -25,10 +25,12 @@ from ansible_collections.moe.gateway.plugins.module_utils._failure import Failur
 
 ROOT = pathlib.Path(__file__).parents[2]
 BIN = pathlib.Path(sys.executable).parent
-ZIG = [sys.executable, "-m", "ziglang", "cc"]
-HAS_ZIG = importlib.util.find_spec("ziglang") is not None
+# Where tools/build_extension.py puts Go and Zig, on a machine that lacks a compiler of its own.
+TOOLCHAIN = ROOT / "build" / "toolchain"
+HAS_ZIG = any(TOOLCHAIN.glob("lib/python*/site-packages/ziglang"))
+ZIG = [str(TOOLCHAIN / "bin" / "python"), "-m", "ziglang", "cc"]
 CC = [shutil.which("cc")] if shutil.which("cc") else ZIG
-GO = shutil.which("go") or next((str(path) for path in BIN.glob("go")), None)
+GO = shutil.which("go") or shutil.which("go", path=TOOLCHAIN / "bin")
 
 needs_cc = pytest.mark.skipif(not (shutil.which("cc") or HAS_ZIG), reason="not run: no C compiler here")
 needs_zig = pytest.mark.skipif(not HAS_ZIG, reason="not run: zig, which compiles for another machine, is not here")
@@ -295,7 +297,15 @@ def test_envoy_requires_what_we_require(tmp_path, hook):
     assert envoy_validates(envoy, path)[0] is False
 
 
-def run_module(tmp_path, **options):
+def test_the_example_extension_fits_the_newest_envoy(basic_auth):
+    found = read(basic_auth)
+    target = {"envoy_version": NEWEST, "architecture": os.uname().machine, "engine": "dynamic_module"}
+    assert _extension.judge(found, _extension.Target.read(target)) == []
+    assert found.go["settings"]["-buildmode"] == "c-shared"
+    assert found.nodelete
+
+
+def run_module(tmp_path, python=sys.executable, **options):
     """Through Ansible, as a playbook runs it: the task's own result."""
     playbook = tmp_path / "play.yml"
     task = {"moe.gateway.extension_info": options, "delegate_to": "localhost"}
@@ -310,7 +320,7 @@ def run_module(tmp_path, **options):
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_HOME": str(tmp_path / "ansible"),
     }
-    interpreter = f"ansible_python_interpreter={sys.executable}"
+    interpreter = f"ansible_python_interpreter={python}"
     command = [str(BIN / "ansible-playbook"), "-vv", "-i", "localhost,", "-e", interpreter, str(playbook)]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     start = re.search(r"^(?:ok|fatal): .*?=> (?={)", run.stdout, re.M)
@@ -359,3 +369,11 @@ def test_the_module_names_the_key_of_bad_input(tmp_path):
         assert result["failure"]["details"]["key"] == key
         assert found in result["failure"]["details"]["found"]
         assert result["msg"] == result["failure"]["message"]
+
+
+def test_the_module_says_that_pyelftools_is_missing(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    code, result = run_module(tmp_path, python=tmp_path / "bare" / "bin" / "python", path=str(tmp_path))
+    assert code != 0
+    assert result["failure"]["code"] == "missing_library"
+    assert "pyelftools" in result["msg"]
