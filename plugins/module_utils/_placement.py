@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import hashlib
 import os
@@ -94,6 +95,14 @@ class Placement:
         self.diff: list[dict[str, str]] = []
 
     def directory(self, at: str, path: str, mode: str, keep: bool) -> None:
+        with _explained(path):
+            self._directory(at, path, mode, keep)
+
+    def file(self, at: str, path: str, **item: t.Any) -> None:
+        with _explained(path):
+            self._file(at, path, **item)
+
+    def _directory(self, at: str, path: str, mode: str, keep: bool) -> None:
         bits = _mode(at, mode)
         if path in self.created:
             return
@@ -102,7 +111,7 @@ class Placement:
         except FileNotFoundError:
             if self.write:
                 uid, gid = _ids(self.owner, self.group)
-                _explained(path, lambda: _make_directory(path, bits, uid, gid))
+                _make_directory(path, bits, uid, gid)
             self._note(path, None, _describe(bits, self.owner))
             return
         if not stat.S_ISDIR(status.st_mode):
@@ -120,10 +129,10 @@ class Placement:
             )
         if stat.S_IMODE(status.st_mode) != bits:
             if self.write:
-                _explained(path, lambda: os.chmod(path, bits))
+                os.chmod(path, bits)
             self._note(path, _describe(stat.S_IMODE(status.st_mode), self.owner), _describe(bits, self.owner))
 
-    def file(
+    def _file(
         self,
         at: str,
         path: str,
@@ -163,10 +172,11 @@ class Placement:
         new = os.path.join(os.path.dirname(path), f".new-{secrets.token_hex(8)}-{os.path.basename(path)}")
         files = Files(uid, gid)
         try:
-            _explained(path, lambda: files.create(new, data))
+            files.create(new, data)
             if validate:
                 _validate(f"{at}.content", path, [part.replace("%s", new) for part in validate], uid, gid)
-            _explained(path, lambda: (os.chmod(new, bits), files.rename(new, path)))
+            os.chmod(new, bits)
+            files.rename(new, path)
         finally:
             files.remove(new)
 
@@ -217,13 +227,13 @@ def _validate(at: str, path: str, command: list[str], uid: int, gid: int) -> Non
         raise Failure("refused_in_validation", message, path=path, reason=reason)
 
 
-def _explained(path: str, action: t.Callable[[], object]) -> None:
+@contextlib.contextmanager
+def _explained(path: str) -> t.Iterator[None]:
     try:
-        action()
+        yield
     except OSError as error:
-        raise Failure(
-            "file_error", f"{path} can't be put in place: {error.strerror}.", path=path, errno=error.errno or 0
-        ) from error
+        message = f"{path} can't be put in place: {error.strerror}."
+        raise Failure("file_error", message, path=path, errno=error.errno or 0) from error
 
 
 def _make_directory(path: str, bits: int, uid: int, gid: int) -> None:

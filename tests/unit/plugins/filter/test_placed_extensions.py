@@ -1,0 +1,53 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where extensions go, and how each mistake is named."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.moe.gateway.plugins.filter.placed_extensions import FilterModule
+
+DIGEST = "0" * 63 + "f"
+
+
+def placed(extensions):
+    return FilterModule().filters()["placed_extensions"](extensions, "/opt/ext")
+
+
+def test_the_path_holds_the_digest(tmp_path):
+    src = tmp_path / "a.so"
+    src.write_bytes(b"code")
+    digest = hashlib.sha256(b"code").hexdigest()
+    assert placed([{"name": "a", "src": str(src)}]) == [
+        {"name": "a", "src": str(src), "sha256": digest, "path": f"/opt/ext/a-{digest}.so"}
+    ]
+
+
+def test_a_file_whose_digest_is_given_is_not_read():
+    assert placed([{"name": "a", "src": "/nowhere", "sha256": DIGEST}])[0]["path"] == f"/opt/ext/a-{DIGEST}.so"
+    assert placed([]) == []
+
+
+@pytest.mark.parametrize(
+    ("extensions", "message"),
+    [
+        ({}, "envoy_extensions: found a mapping of 0, expected a list."),
+        (["a"], "envoy_extensions[0]: found 'a' (str), expected a mapping."),
+        ([{"src": "/a"}], "envoy_extensions[0].name: found nothing, expected"),
+        ([{"name": "a/b", "src": "/a"}], "envoy_extensions[0].name: found 'a/b' (str), expected"),
+        ([{"name": "a"}], "envoy_extensions[0].src: found nothing, expected"),
+        ([{"name": "a", "src": "/a", "path": "/b"}], "envoy_extensions[0].path: found an unknown key, expected one of"),
+        ([{"name": "a", "src": "/a", "sha256": "F" * 64}], "envoy_extensions[0].sha256: found 'FFFF"),
+        ([{"name": "a", "src": "/a", "sha256": DIGEST}] * 2, "envoy_extensions[1].name: found 'a' twice, expected"),
+        ([{"name": "a", "src": "/nowhere"}], "found no file at /nowhere"),
+    ],
+)
+def test_mistakes_are_named(extensions, message):
+    with pytest.raises(AnsibleFilterError) as caught:
+        placed(extensions)
+    assert message in str(caught.value)
