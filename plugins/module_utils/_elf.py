@@ -25,7 +25,6 @@ try:
 except ImportError:
     ELFTOOLS_ERROR = traceback.format_exc()
 
-_SHT_DYNAMIC, _SHT_NOBITS, _SHT_DYNSYM, _SHT_VERNEED = "SHT_DYNAMIC", "SHT_NOBITS", "SHT_DYNSYM", "SHT_GNU_verneed"
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR = 1, 2, 4
 _DF_1_NODELETE = 8
 
@@ -46,7 +45,7 @@ def read(path: str, known_abis: t.Collection[str]) -> Description:
     :param known_abis: strings that may be taken for the ABI version when the code that returns it can't be read.
     """
     data = _bytes(path)
-    if len(data) < 4 or data[:4] != b"\x7fELF":
+    if data[:4] != b"\x7fELF":
         kind = "an empty file" if not data else "a file that is not ELF"
         raise _unfit(path, kind, "Give the .so that the compiler wrote, not its source or an archive.")
     try:
@@ -104,7 +103,7 @@ class _Library:
             raise _unfit(path, "a program", "Link it with -shared, or in Go with -buildmode=c-shared.")
         self.sections = list(self.elf.iter_sections())
         for section in self.sections:
-            if section["sh_type"] != _SHT_NOBITS:
+            if section["sh_type"] != "SHT_NOBITS":
                 self._inside(f"section {section.name!r}", section["sh_offset"], section["sh_size"])
 
     def _inside(self, what: str, offset: int, size: int) -> None:
@@ -139,7 +138,7 @@ class _Library:
 
     def _functions(self) -> dict[str, int]:
         """Address by name of each function of Envoy's that ``dlsym`` would find."""
-        table = self._typed(_SHT_DYNSYM)
+        table = self._typed("SHT_DYNSYM")
         if table is None:
             raise _Damaged("it has no table of dynamic symbols")
         found = {}
@@ -155,7 +154,7 @@ class _Library:
         return found
 
     def _dynamic(self) -> tuple[list[str], bool]:
-        section = self._typed(_SHT_DYNAMIC)
+        section = self._typed("SHT_DYNAMIC")
         if section is None:
             raise _Damaged("it has no dynamic section")
         needed, nodelete = [], False
@@ -167,7 +166,7 @@ class _Library:
         return needed, nodelete
 
     def _glibc(self) -> str | None:
-        section = self._typed(_SHT_VERNEED)
+        section = self._typed("SHT_GNU_verneed")
         if section is None:
             return None
         if section["sh_info"] * 16 > section["sh_size"]:

@@ -71,13 +71,13 @@ _GOLANG_EXPORTS = frozenset(
 # source/extensions/dynamic_modules/abi_version.h), so a patch release can change it, and another string is refused.
 # From 1.38 it is a version (ENVOY_DYNAMIC_MODULES_ABI_VERSION in source/extensions/dynamic_modules/abi/abi.h),
 # and another string is only warned of. All were compared with what the released binaries accept.
-_ABI_OF_PATCH = {
+_ABI_OF_PATCH: dict[tuple[int, ...], str] = {
     (1, 36, 2): "ca2be3b80954d2a0e22b41d033b18eff9390c30261c8ec9ffe6e6bf971f41c27",
     (1, 36, 3): "7ee559f16f35086fa7dc9ed380e2efc6b4d89031a001fb504aa71eccd25882f7",
     (1, 36, 4): "7ee559f16f35086fa7dc9ed380e2efc6b4d89031a001fb504aa71eccd25882f7",
     (1, 37, 0): "4dae397a7c9ff0238d318d57ea656ce8b3fbff595787dcd7ee2ff5b79c9fe10f",
 }
-_ABI_OF_MINOR = {(1, 38): "v0.1.0", (1, 39): "v0.1.0", (1, 40): "v0.2.0"}
+_ABI_OF_MINOR: dict[tuple[int, ...], str] = {(1, 38): "v0.1.0", (1, 39): "v0.1.0", (1, 40): "v0.2.0"}
 KNOWN_ABIS = frozenset(_ABI_OF_PATCH.values()) | frozenset(_ABI_OF_MINOR.values())
 
 # Envoy is released for these two; the names on the right are Go's and Debian's for the same.
@@ -154,7 +154,7 @@ def expected_abi(target: Target) -> str | None:
     if target.abi_version or not target.envoy_version:
         return target.abi_version
     version = numbers(target.envoy_version)
-    return _ABI_OF_PATCH.get(version) or _ABI_OF_MINOR.get(version[:2])  # type: ignore[call-overload]
+    return _ABI_OF_PATCH.get(version) or _ABI_OF_MINOR.get(version[:2])
 
 
 def _problem(code: str, found: str, expected: str, fix: str, key: str = "path") -> Failure:

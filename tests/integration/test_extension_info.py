@@ -146,6 +146,17 @@ def test_counts_only_what_the_loader_would_find(tmp_path):
 
 
 @needs_cc
+def test_counts_a_feature_of_the_loader_as_its_glibc(tmp_path):
+    more = "int one, two; void *table[] = {&one, &two, &one, &two}; int printf(const char *, ...);\n"
+    use = "void f(void) { printf(0, table); }\n"
+    try:
+        path = compiled(tmp_path, source(more=more + use), "-Wl,-z,pack-relative-relocs")
+    except subprocess.CalledProcessError:
+        pytest.skip("not run: the linker here can't pack relocations")
+    assert _extension.numbers(read(path).glibc) >= (2, 36)
+
+
+@needs_cc
 def test_reads_the_nodelete_flag(tmp_path):
     assert read(compiled(tmp_path, None, "-Wl,-z,nodelete")).nodelete
 
