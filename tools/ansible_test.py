@@ -49,6 +49,8 @@ def main() -> int:
     options, arguments = parser.parse_known_args()
 
     pythons = {version: python for version in PYTHONS if (python := find_python(version))}
+    if not pythons:
+        sys.exit(f"ansible-test needs one of Python {', '.join(PYTHONS)}, with venv.")
     link_pythons(pythons)
     if options.command == "units":
         pythons = {version: units_environment(version, python) for version, python in pythons.items()}
@@ -61,9 +63,9 @@ def main() -> int:
     status = run(command)
 
     missing = [version for version in PYTHONS if version not in pythons]
-    print(f"ansible-test {options.command} ran on Python {', '.join(pythons)}.", flush=True)
-    if missing:
-        print(f"It did not run on Python {', '.join(missing)}: not found on this machine.", flush=True)
+    print(
+        f"ansible-test {options.command}: Python {', '.join(pythons)}; not found here: {', '.join(missing) or 'none'}."
+    )
     return status
 
 
@@ -91,7 +93,7 @@ def find_python(version: str) -> str | None:
     """The path of a Python of exactly this version that really runs and can make a virtual environment."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     probe = f"import sys, ensurepip, venv; assert sys.version.startswith('{version}.'); print(sys.executable)"
-    for candidate in (f"python{version}", *sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))):
+    for candidate in (f"python{version}", "python3", *sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))):
         try:
             return subprocess.run([candidate, "-c", probe], capture_output=True, check=True, text=True).stdout.strip()
         except (OSError, subprocess.CalledProcessError):
