@@ -14,10 +14,12 @@ lock() { # NAME OLDEST_PYTHON [--constraints FILE]...
         --no-emit-index-url --no-emit-find-links "$@" "requirements/$name.in" --output-file "requirements/$name.txt"
 }
 
-# runtime, demo and test share one virtual environment, so each is held to what the one before it chose.
-for name in ${*:-runtime demo test units newest go}; do
+[ $# -gt 0 ] || set -- runtime demo test units newest go
+
+for name; do
     case $name in
         runtime | go) lock "$name" 3.11 ;;
+        # These share a virtual environment with runtime, so each is held to what the one before it chose.
         demo) lock demo 3.11 --constraints requirements/runtime.txt ;;
         test) lock test 3.11 --constraints requirements/runtime.txt --constraints requirements/demo.txt ;;
         units) lock units 3.9 ;;
