@@ -18,7 +18,6 @@ import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
-from ansible_collections.moe.gateway.plugins.module_utils._validator import Log
 
 _PAUSE = 0.02
 
@@ -55,9 +54,9 @@ class Detached:
     def start(self) -> int:
         """Start Envoy and wait until it serves; the PID."""
         self._check_socket()
-        log = Log(self.output, 0)
         lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         output = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        before = os.fstat(output).st_size
         try:
             if not _acquire(lock):
                 raise Failure(
@@ -81,7 +80,7 @@ class Detached:
             os.close(lock)
             os.close(output)
         try:
-            self._wait_until_live(process, log)
+            self._wait_until_live(process, before)
         except Failure:
             process.kill()
             process.wait()
@@ -120,7 +119,7 @@ class Detached:
             pid=peer.process.pid,
         )
 
-    def _wait_until_live(self, process: subprocess.Popen[bytes], log: Log) -> None:
+    def _wait_until_live(self, process: subprocess.Popen[bytes], before: int) -> None:
         deadline = time.monotonic() + self.timeout
         state = "nothing"
         while process.poll() is None:
@@ -139,10 +138,18 @@ class Detached:
                     "not_live", f"Envoy does not serve within {self.timeout:g} s of its start; it says: {state}."
                 )
             time.sleep(_PAUSE)
-        reason = log.reasons() or f"see {self.output}"
+        reason = _last_line(self.output, before) or f"see {self.output}"
         raise Failure(
             "not_started", f"Envoy ended at its start, with status {process.returncode}: {reason}.", reason=reason
         )
+
+
+def _last_line(path: str, offset: int) -> str:
+    """The last line of a file from ``offset`` on: an Envoy that ends at its start says there why."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        lines = file.read(1024 * 1024).decode("utf-8", "replace").split("\n")
+    return next((line.strip()[:500].rstrip(".") for line in reversed(lines) if line.strip()), "")
 
 
 def _acquire(descriptor: int) -> bool:
