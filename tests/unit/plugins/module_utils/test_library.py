@@ -1,0 +1,176 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is the compiled library on the gateway what its name says, and is it what a process runs?"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import signal
+
+import pytest
+
+from ansible_collections.moe.gateway.plugins.module_utils import _library, _process
+from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
+from ansible_collections.moe.gateway.plugins.module_utils._engines import Extension
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+
+CODE = b"\x7fELF code" * 300_000  # more than is read at once
+ME = Process(os.getpid(), _process.started(os.getpid()))
+
+
+def extension(folder, data=CODE):
+    digest = hashlib.sha256(data).hexdigest()
+    return Extension(str(folder / f"x-{digest}.so"), digest)
+
+
+@pytest.fixture
+def library(tmp_path):
+    found = extension(tmp_path)
+    with open(found.path, "wb") as file:
+        file.write(CODE)
+    return found
+
+
+@contextlib.contextmanager
+def loaded(library):
+    with open(library.path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
+        yield
+
+
+@contextlib.contextmanager
+def within(seconds):
+    """Fail instead of waiting for ever."""
+
+    def expired(_signal, _frame):
+        raise AssertionError(f"it takes more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def refused(code, call, *arguments):
+    with pytest.raises(Failure) as caught:
+        call(*arguments)
+    assert caught.value.code == code
+    return caught.value
+
+
+def test_a_whole_file(library):
+    _library.check_file(library)
+
+
+def test_a_file_behind_a_link(library, tmp_path):
+    (tmp_path / "link").mkdir()
+    os.symlink(library.path, tmp_path / "link" / os.path.basename(library.path))
+    _library.check_file(Extension(str(tmp_path / "link" / os.path.basename(library.path)), library.sha256))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: data[:-1], lambda data: data + b"\0", lambda data: b"\0" + data[1:]],
+    ids=["empty", "cut", "longer", "one byte"],
+)
+def test_a_damaged_file(library, damage):
+    data = damage(CODE)
+    with open(library.path, "wb") as file:
+        file.write(data)
+    failure = refused("extension_damaged", _library.check_file, library)
+    digest = hashlib.sha256(data).hexdigest()
+    assert failure.message.startswith(
+        f"extension: found SHA-256 {digest} at {library.path}, expected {library.sha256} as"
+    )
+    assert "Nothing has changed." in failure.message
+    assert failure.details == {"path": library.path, "found": digest, "expected": library.sha256}
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "No such file or directory"),
+        (os.mkdir, "Is a directory"),
+        (lambda path: os.symlink("/nowhere", path), "No such file or directory"),
+        (lambda path: os.symlink(path, path), "Too many levels of symbolic links"),
+    ],
+    ids=["missing", "directory", "dangling link", "endless link"],
+)
+def test_no_file(tmp_path, make, reason):
+    library = extension(tmp_path)
+    make(library.path)
+    failure = refused("extension_missing", _library.check_file, library)
+    assert failure.message.startswith(f"extension: found no readable file at {library.path} ({reason}), expected the")
+    assert "Nothing has changed." in failure.message
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    library = extension(tmp_path)
+    os.mkfifo(library.path)
+    with within(2), pytest.raises(Failure, match="^extension: found something that is not a regular file at "):
+        _library.check_file(library)
+
+
+# What a process runs
+
+
+def test_the_library_is_loaded(library):
+    with loaded(library):
+        _library.check_not_replaced(library, ME)
+        _library.check_loaded(library, ME)
+
+
+def test_the_library_is_not_loaded_yet(library):
+    _library.check_not_replaced(library, ME)
+    failure = refused("extension_not_loaded", _library.check_loaded, library, ME)
+    assert str(os.getpid()) in failure.message
+    assert library.path in failure.message
+
+
+def replace(library):
+    with open(library.path + ".new", "wb") as file:
+        file.write(CODE)
+    os.rename(library.path + ".new", library.path)
+
+
+def test_the_process_runs_what_was_there_before(library):
+    """The same path is never read again: Envoy would go on with the old code and report success."""
+    with loaded(library):
+        replace(library)
+        failure = refused("extension_replaced", _library.check_not_replaced, library, ME)
+        assert library.path in failure.message
+        assert "Nothing has changed." in failure.message
+        refused("extension_not_loaded", _library.check_loaded, library, ME)
+
+
+def test_a_library_that_was_copied_again_and_loaded_again(library):
+    with loaded(library):
+        replace(library)
+        with loaded(library):
+            refused("extension_replaced", _library.check_not_replaced, library, ME)
+            _library.check_loaded(library, ME)
+
+
+@pytest.fixture
+def linked(library, tmp_path):
+    """The same library by a path with a link in it, as below /var/run: the kernel tells the path without the link."""
+    os.symlink(tmp_path, tmp_path / "current")
+    return Extension(str(tmp_path / "current" / os.path.basename(library.path)), library.sha256)
+
+
+def test_a_library_behind_a_link_is_loaded(linked):
+    with loaded(linked):
+        _library.check_not_replaced(linked, ME)
+        _library.check_loaded(linked, ME)
+
+
+def test_a_library_behind_a_link_was_replaced(linked):
+    with loaded(linked):
+        replace(linked)
+        refused("extension_replaced", _library.check_not_replaced, linked, ME)
