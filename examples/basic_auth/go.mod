@@ -2,4 +2,4 @@ module moe.gateway/examples/basic_auth
 
 go 1.25.0
 
-require golang.org/x/crypto v0.55.0 // indirect
+require golang.org/x/crypto v0.55.0
