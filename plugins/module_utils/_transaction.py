@@ -148,7 +148,7 @@ class Gateway:
         publish = shelf.publish(desired.content, shelf.last_good(record), version)
         published = self.clock()
         try:
-            running = self._confirm(kind, version, running)
+            running, server = self._confirm(kind, version, running)
             propagation = (self.clock() - published) * 1000
             desired.check_after(running.process)
             if not publish.untouched():
@@ -159,7 +159,7 @@ class Gateway:
             failure = Failure("internal_error", f"{type(error).__name__}: {error}")
             raise self._restore(publish, record, failure, log, desired.secrets) from error
         publish.accept(_record(version, running, desired.view), self.keep)
-        return outcome._replace(propagation_ms=propagation, server=self.admin.server())
+        return outcome._replace(propagation_ms=propagation, server=server)
 
     def purge(self, kind: Kind) -> bool:
         """Remove all files of a filter that has left the chain; whether there were any. The store is locked."""
@@ -206,40 +206,39 @@ class Gateway:
             )
         return running, sources[shelf.live]
 
-    def _confirm(self, kind: Kind, version: Version, before: Running | None) -> Running:
-        """Wait until Envoy's counters show that it has taken ``version`` and put it to use, or has refused it."""
+    def _confirm(self, kind: Kind, version: Version, before: Running | None) -> tuple[Running, Server]:
+        """Wait until Envoy's counters show that it has taken ``version`` and put it to use, or has refused it.
+
+        :param before: the counters before the publish; without them a refusal can't be told from an earlier one.
+        """
         deadline = self.clock() + self.timeout
         pause = _FIRST_PAUSE
         while True:
             try:
                 process = self.admin.peer().process
                 running = self.admin.running(kind, process)
+                if running and running.text == str(version):
+                    warming = self.admin.stats("^(" + "|".join(kind.warming) + ")$") if kind.warming else {}
+                    server = self.admin.server()
+                    if server.state == "LIVE" and not any(warming.values()):
+                        return running, server
+                    state = "has taken the update but not yet put it to use"
+                else:
+                    state = f"still runs {(running and running.text) or 'nothing'}"
             except Failure as failure:
                 # A service manager may be starting it again.
                 if failure.code != "envoy_down" or self.clock() >= deadline:
                     raise
                 time.sleep(_LONGEST_PAUSE)
                 continue
-            if running is None:
-                raise Failure("not_confirmed", f"Envoy has let go of {kind.name} in the meantime.")
             if before and process != before.process:
                 # Envoy was restarted meanwhile and counts from the beginning; it has read the file at its start.
                 before = Running(process, "", 0, 0, 0)
-            if running.text == str(version):
-                warming = self.admin.stats("^(" + "|".join(kind.warming) + ")$") if kind.warming else {}
-                if not any(warming.values()):
-                    return running
-            elif before and (running.rejected > before.rejected or running.failed > before.failed):
+            if before and running and (running.rejected > before.rejected or running.failed > before.failed):
                 raise Failure("refused_by_envoy", "Envoy refuses it")
             if self.clock() >= deadline:
-                state = (
-                    "has not put it to use"
-                    if running.text == str(version)
-                    else f"still runs {running.text or 'nothing'}"
-                )
-                raise Failure(
-                    "not_confirmed", f"Envoy {state} {self.timeout:g} s after version {version} was published."
-                )
+                message = f"Envoy {state} {self.timeout:g} s after version {version} was published."
+                raise Failure("not_confirmed", message)
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
@@ -265,7 +264,7 @@ class Gateway:
             text = f"Envoy refuses version {publish.version}: {details['reason'] or 'only its log tells why'}."
         what = f"The last good configuration (version {publish.back})" if record else f"Now {kind.fallback_name}"
         try:
-            running = self._confirm(kind, publish.back, before)
+            running, _server = self._confirm(kind, publish.back, before)
             publish.restored(_record(publish.back, running, record.view if record else {}), self.keep)
             details["restored"] = str(publish.back)
             what = f"{what} is in service again."

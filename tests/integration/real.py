@@ -181,11 +181,11 @@ class RealGateway:
         }
 
     def get(self, credential: str | None = None, path: str = "/") -> int:
-        """The status of one request on a connection of its own; 0 if there is no connection."""
+        """The status of one request on a connection of its own; 0 if that is refused or closed."""
         try:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
             return request(connection, credential, path)
-        except ConnectionRefusedError:
+        except ConnectionError:
             return 0
 
     def live(self, name: str) -> pathlib.Path:
