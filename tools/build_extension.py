@@ -46,8 +46,9 @@ FIXED = {
     "GOAMD64": "v1",
     "GOARM64": "v8.0",
     "GODEBUG": "",
-    "GOENV": "off",
     "GOEXPERIMENT": "",
+    # Go makes a module cache read-only by default, and build/ should be removable without root.
+    "GOFLAGS": "-mod=readonly -modcacherw",
     "GOOS": "linux",
     "GOTOOLCHAIN": "local",
     "GOWORK": "off",
@@ -100,7 +101,7 @@ def system_toolchain(needed: str) -> Toolchain | str:
     go = shutil.which("go")
     if not go:
         return "there is no go on the PATH"
-    version = run([go, "env", "GOVERSION"], env=os.environ | {"GOTOOLCHAIN": "local", "GOENV": "off"}, cwd=ROOT)
+    version = run([go, "env", "GOVERSION"], env=os.environ | {"GOTOOLCHAIN": "local"}, cwd=ROOT)
     if numbers(version) < numbers(needed):
         return f"{go} is {version}, and go.mod wants {needed}"
     cc = shlex.split(os.environ.get("CC", ""))
@@ -118,10 +119,8 @@ def registry_toolchain(target: str) -> Toolchain:
     packages = TOOLCHAIN / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     requirements = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     environment = {
-        # All below build/, and removable without root: Go makes its module cache read-only by default.
         "GOCACHE": str(TOOLCHAIN / "cache" / "go"),
         "GOPATH": str(TOOLCHAIN / "cache" / "gopath"),
-        "GOFLAGS": "-modcacherw",
         "ZIG_GLOBAL_CACHE_DIR": str(TOOLCHAIN / "cache" / "zig"),
         "ZIG_LOCAL_CACHE_DIR": str(TOOLCHAIN / "cache" / "zig"),
     }
@@ -191,10 +190,10 @@ def build(source: Path, output: Path, toolchain: Toolchain, arch: str) -> None:
     """Build into a folder beside the output, and rename: a library that is loaded is never written to."""
     environment = os.environ | FIXED | toolchain.environment
     environment["GOARCH"] = arch
-    environment["GOFLAGS"] = " ".join(filter(None, ["-mod=readonly", toolchain.environment.get("GOFLAGS")]))
     environment["CC"] = shlex.join(toolchain.cc)
-    if "HOME" not in environment and "GOCACHE" not in environment:
-        environment["GOCACHE"] = str(ROOT / "build" / "go-cache")
+    if "HOME" not in environment:
+        environment.setdefault("GOCACHE", str(ROOT / "build" / "go" / "cache"))
+        environment.setdefault("GOPATH", str(ROOT / "build" / "go" / "path"))
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent.absolute()) as folder:
         made = Path(folder) / output.name
         run([toolchain.go, "build", *FLAGS, "-ldflags", LDFLAGS, "-o", str(made), "."], cwd=source, env=environment)
