@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import time
 
@@ -31,6 +32,8 @@ def main() -> int:
             "bench: found no wrk on the PATH. Install it: apt install wrk (Debian, Ubuntu), or your system's package."
         )
         return 2
+    # What is under way is ended on this signal too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(*machine.lines(found), sep="\n")
     begin, missed = time.monotonic(), []
     for name in names:
@@ -48,4 +51,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
+import resource
 import subprocess
 import sys
 import time
@@ -47,10 +47,10 @@ class Payload:
         script = self._script
         for name, value in replacements.items():
             script = script.replace(f"@{name}@".encode(), value.encode())
-        before, begin = os.times(), time.perf_counter()
+        before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run([sys.executable], input=script, capture_output=True, check=False)
-        seconds, after = time.perf_counter() - begin, os.times()
-        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        seconds, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         text = done.stdout.decode().strip()
         if not text.startswith("{"):
             raise RuntimeError(text + done.stderr.decode())

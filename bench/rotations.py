@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
+import typing as t
 
 from bench.figure import Figure
-from bench.gateways import STEADY, Rotating, rotating
+from bench.gateways import STEADY, Rotating, rotating, wait
 from bench.wrk import Outcome, Wrk
 
 ROUNDS = 10
@@ -18,48 +20,53 @@ CONNECTIONS = 32
 #: Milliseconds between an answer and the next request, so that there is a latency to disturb: where the load takes all
 #: of the machine, the latency is only the length of a queue.
 DELAY = 10
+#: Seconds from one rotation to the next, at least.
+PACE = 0.7
 
 
-def _counter(gateway: Rotating, name: str) -> int:
-    return gateway.gateway.admin.stats(f"^http.ingress.{name}$")[f"http.ingress.{name}"]
+def _connections(gateway: Rotating) -> tuple[int, int]:
+    """How many connections from clients Envoy has taken so far, and how many of them are open."""
+    stats = gateway.gateway.admin.stats(r"^http\.ingress\.downstream_cx_(total|active)$")
+    return stats["http.ingress.downstream_cx_total"], stats["http.ingress.downstream_cx_active"]
 
 
-def _window(gateway: Rotating, seconds: float, rotations: int) -> tuple[Outcome, int]:
-    """The outcome of one run of wrk, and how many connections it needed more than it should."""
-    before = _counter(gateway, "downstream_cx_total")
-    wrk = Wrk(gateway.gateway.port, STEADY, seconds, CONNECTIONS, DELAY)
-    begin = time.monotonic()
-    for count in range(rotations):
-        time.sleep(max(0.0, begin + (count + 0.5) * seconds / (rotations + 1) - time.monotonic()))
+def _window(gateway: Rotating, during: t.Callable[[], object]) -> tuple[Outcome, int]:
+    """Load while something is done: what wrk counted, and how many of its connections were closed, or opened anew."""
+    with Wrk(gateway.gateway.port, STEADY, CONNECTIONS, DELAY) as wrk:
+        # wrk first tries the address with one connection more.
+        wait(lambda: _connections(gateway)[1] == CONNECTIONS)
+        before, _open = _connections(gateway)
+        during()
+        after, still_open = _connections(gateway)
+        outcome = wrk.finish()
+    return outcome, after - before + CONNECTIONS - still_open
+
+
+def _rotate(gateway: Rotating) -> None:
+    for _rotation in range(ROTATIONS):
+        due = time.monotonic() + PACE
         gateway.rotate()
-    if time.monotonic() > begin + seconds:
-        raise RuntimeError("the rotations took longer than the load")
-    outcome = wrk.finish()
-    return outcome, _counter(gateway, "downstream_cx_total") - before - CONNECTIONS
+        time.sleep(max(0.0, due - time.monotonic()))
 
 
 def measure() -> list[Figure]:
-    quiet, busy, reconnects = [], [], 0
+    quiet, busy, closed = [], [], 0
     with rotating() as gateway:
-        begin = time.monotonic()
-        gateway.rotate()
-        # Each window is long enough for its rotations, at a third of the pace that is possible.
-        seconds = max(3.0, 3 * ROTATIONS * (time.monotonic() - begin))
         for _round in range(ROUNDS):
-            for outcomes, rotations in ((quiet, 0), (busy, ROTATIONS)):
-                outcome, more = _window(gateway, seconds, rotations)
-                outcomes.append(outcome)
-                reconnects += more
+            outcome, more = _window(gateway, functools.partial(_rotate, gateway))
+            busy.append(outcome)
+            closed += more
+            outcome, more = _window(gateway, functools.partial(time.sleep, outcome.seconds))
+            quiet.append(outcome)
+            closed += more
     total = sum(outcome.requests for outcome in busy)
     p99 = [statistics.median(outcome.p99 for outcome in outcomes) for outcomes in (quiet, busy)]
     ratio = statistics.median(after.p99 / before.p99 for before, after in zip(quiet, busy, strict=True))
     return [
         Figure("rotations", ROUNDS * ROTATIONS, at_least=100),
         Figure("  requests failed", sum(outcome.failed for outcome in busy), at_most=0, detail=f"of {total}"),
-        Figure(
-            "  connections closed", reconnects, at_most=0, detail=f"of {CONNECTIONS} in each of {2 * ROUNDS} windows"
-        ),
-        Figure("p99 without rotations", p99[0], " ms", detail=f"median of {ROUNDS} windows of {seconds:.1f} s"),
+        Figure("  connections closed", closed, at_most=0, detail=f"of {CONNECTIONS} in each of {2 * ROUNDS} windows"),
+        Figure("p99 without rotations", p99[0], " ms", detail=f"median of {ROUNDS} windows"),
         Figure(
             "p99 with rotations", p99[1], " ms", detail=f"median of {ROUNDS} windows, {ROTATIONS} rotations in each"
         ),

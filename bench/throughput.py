@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import time
 from pathlib import Path
 
 from real import RealGateway
@@ -21,9 +22,10 @@ CONNECTIONS = 32
 
 
 def _rate(gateway: RealGateway) -> float:
-    wrk = Wrk(gateway.port, STEADY, SECONDS, CONNECTIONS)
-    pin(wrk.process.pid, 1)
-    outcome = wrk.finish()
+    with Wrk(gateway.port, STEADY, CONNECTIONS) as wrk:
+        pin(wrk.process.pid, 1)
+        time.sleep(SECONDS)
+        outcome = wrk.finish()
     if outcome.failed:
         raise RuntimeError(f"{outcome.failed} requests of {outcome.requests} failed")
     return outcome.rate

@@ -9,11 +9,15 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import typing as t
 
 from demo.http import HOST
+
+#: Seconds until wrk ends by itself.
+_LONGEST = 600
 
 _SCRIPT = """
 wrk.headers["Host"] = "@HOST@"
@@ -51,14 +55,12 @@ class Outcome(t.NamedTuple):
 
 
 class Wrk:
-    """wrk, running in the background.
+    """wrk, running in the background from ``with`` on, until its time is over or :meth:`finish` says so.
 
     :param delay: milliseconds that each connection waits between an answer and the next request.
     """
 
-    def __init__(
-        self, port: int, credential: tuple[str, str], seconds: float, connections: int, delay: int = 0
-    ) -> None:
+    def __init__(self, port: int, credential: tuple[str, str], connections: int, delay: int = 0) -> None:
         text = _SCRIPT.replace("@HOST@", HOST).replace("@DELAY@", str(delay))
         text = text.replace("@CREDENTIAL@", base64.b64encode(":".join(credential).encode()).decode())
         # A file of mode 0600: a credential must not show in a list of processes.
@@ -66,24 +68,26 @@ class Wrk:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
         self.process = subprocess.Popen(
-            [
-                path() or "wrk",
-                "-t1",
-                f"-c{connections}",
-                f"-d{seconds:g}s",
-                "-s",
-                self._script,
-                f"http://127.0.0.1:{port}/",
-            ],
+            [path() or "wrk", "-t1", f"-c{connections}", f"-d{_LONGEST}s", "-s", self._script]
+            + [f"http://127.0.0.1:{port}/"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
 
+    def __enter__(self) -> Wrk:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.process.kill()
+        # Waits for it, and closes the pipe.
+        self.process.__exit__(None, None, None)
+        os.unlink(self._script)
+
     def finish(self) -> Outcome:
-        try:
-            _out, text = self.process.communicate()
-        finally:
-            self.process.kill()
-            os.unlink(self._script)
+        """End it now; what it counted."""
+        self.process.send_signal(signal.SIGINT)
+        _out, text = self.process.communicate()
+        if not text.startswith("{"):
+            raise RuntimeError(f"wrk failed with status {self.process.returncode}: {text}")
         return Outcome(**json.loads(text))

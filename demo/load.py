@@ -26,7 +26,7 @@ class Counts(t.NamedTuple):
     """What the clients have seen so far."""
 
     requests: int
-    #: how many of these got no 200, and why: "401", "closed", ...
+    #: how many of these got no 200, and why: "401", "Closed", ...
     failures: dict[str, int]
 
     @property
@@ -87,39 +87,34 @@ def _run(port: int, credential: str, connections: int, pause: float) -> None:
         while waiting and waiting[0][0] <= now:
             connection = waiting.popleft()[1]
             try:
-                if connection is None:
-                    connection = Connection(port)
-                    selector.register(connection, selectors.EVENT_READ)
+                connection = connection or Connection(port)
                 connection.send(request)
+                selector.register(connection, selectors.EVENT_READ)
             except (Closed, OSError) as error:
                 requests += 1
-                failures["closed" if connection else type(error).__name__] += 1
-                if connection:
-                    selector.unregister(connection)
-                    connection.close()
+                failures[type(error).__name__] += 1
                 waiting.append((now + pause, None))
-        ready = selector.select(max(0.0, waiting[0][0] - now) if waiting else None)
-        for key, _events in ready:
+        for key, _events in selector.select(max(0.0, waiting[0][0] - now) if waiting else None):
             if key.fileobj is sys.stdin:
                 if not sys.stdin.readline():
                     return
                 _answer(requests, failures)
                 continue
-            connection = t.cast(Connection, key.fileobj)
+            busy = t.cast(Connection, key.fileobj)
             try:
-                status = connection.receive()
-            except Closed:
-                requests += 1
-                failures["closed"] += 1
-                selector.unregister(connection)
-                connection.close()
-                waiting.append((time.monotonic() + pause, None))
-                continue
-            if status is not None:
-                requests += 1
-                if status != 200:
-                    failures[str(status)] += 1
-                waiting.append((time.monotonic() + pause, connection))
+                status = busy.receive()
+                if status is None:
+                    continue
+                outcome, next_one = str(status), busy
+            except Closed as error:
+                outcome, next_one = type(error).__name__, None
+            requests += 1
+            if outcome != "200":
+                failures[outcome] += 1
+            selector.unregister(busy)
+            if next_one is None:
+                busy.close()
+            waiting.append((time.monotonic() + pause, next_one))
 
 
 if __name__ == "__main__":
