@@ -12,16 +12,17 @@ import os
 import pwd
 import re
 import secrets
-import socket
 import stat
 import subprocess
 import typing as t
 
+from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._store import Files
 from ansible_collections.moe.gateway.plugins.module_utils._validator import reasons
 
 _VALIDATION_TIMEOUT = 60.0
+_ADMIN_TIMEOUT = 5.0
 
 
 def platform() -> dict[str, str]:
@@ -77,6 +78,30 @@ def _sha256(path: str) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def outdated(admin_socket: str | None, environment: dict[str, str]) -> bool:
+    """Whether an Envoy runs that was started without these variables in its environment.
+
+    They name what it was started from, so a restart that an interrupted run still owes is seen, whatever the clock
+    says.
+    """
+    if admin_socket is None or not environment:
+        return False
+    try:
+        pid = Admin(admin_socket, _ADMIN_TIMEOUT).peer().process.pid
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            found = file.read().split(b"\0")
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        message = f"/proc/{pid}/environ may not be read. Run as Envoy's user, or with become."
+        raise Failure("process_denied", message, pid=pid) from None
+    except Failure as failure:
+        if failure.code == "envoy_down":
+            return False
+        raise
+    return any(f"{name}={value}".encode() not in found for name, value in environment.items())
 
 
 class Placement:
@@ -184,12 +209,11 @@ class Placement:
         """Whether somebody listens on the admin socket."""
         if self.admin_socket is None:
             return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(5)
-            try:
-                client.connect(self.admin_socket)
-            except OSError:
-                return False
+        try:
+            Admin(self.admin_socket, _ADMIN_TIMEOUT).peer()
+        except Failure as failure:
+            # One that hangs, or may not be asked, still reads its files.
+            return failure.code != "envoy_down"
         return True
 
     def _note(self, path: str, before: str | None, after: str) -> None:

@@ -91,8 +91,14 @@ options:
     description: The group of the directories and files. Default is the main group of O(owner).
     type: str
   admin_socket:
-    description: The Unix socket of Envoy's admin interface, for O(files[].initial).
+    description: The Unix socket of Envoy's admin interface, for O(files[].initial) and O(started_with).
     type: path
+  started_with:
+    description:
+      - Environment variables that name what Envoy is to start from, such as a digest of its bootstrap.
+        RV(outdated) tells whether the Envoy that runs lacks them.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     description: Can run in check mode and return the status prediction without changing the host.
@@ -142,6 +148,12 @@ updated:
   returned: success
   type: list
   elements: str
+outdated:
+  description:
+    - Whether an Envoy runs behind O(admin_socket) that was started without O(started_with), so that it has to be
+      restarted, if only because an earlier run could not do so any more.
+  returned: success
+  type: bool
 platform:
   description: What an extension for this host has to suit, for C(target) of M(moe.gateway.extension_info).
   returned: success
@@ -175,6 +187,7 @@ def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         "missing": missing,
         "created": placement.created,
         "updated": placement.updated,
+        "outdated": _placement.outdated(params["admin_socket"], params["started_with"]),
         "platform": platform,
         "diff": placement.diff,
     }
@@ -216,6 +229,7 @@ def main() -> None:
             "owner": {"type": "str"},
             "group": {"type": "str"},
             "admin_socket": {"type": "path"},
+            "started_with": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )

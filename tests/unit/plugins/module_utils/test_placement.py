@@ -32,6 +32,7 @@ def file(path, content="new", **keys):
 
 def run(write=True, **options):
     params = {"directories": [], "files": [], "needs": [], "owner": None, "group": None, "admin_socket": None}
+    params["started_with"] = {}
     return gateway_files.run({**params, **options}, write)
 
 
@@ -152,6 +153,21 @@ def test_an_initial_file_is_not_put_before_an_envoy_that_runs(tmp_path):
         # The socket of an Envoy that was killed is still there.
         assert os.path.exists(path)
         assert run(**options)["changed"]
+
+
+def test_an_envoy_that_was_started_from_something_else_is_outdated():
+    with open("/proc/self/environ", encoding="utf-8", errors="surrogateescape") as own:
+        name, _sign, value = own.read().split("\0")[0].partition("=")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "s")
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path)
+            server.listen()
+            assert not run(admin_socket=path, started_with={name: value})["outdated"]
+            assert run(admin_socket=path, started_with={name: value + "x"})["outdated"]
+            assert run(write=False, admin_socket=path, started_with={"MOE_NO_SUCH": "1"})["outdated"]
+            assert not run(admin_socket=path)["outdated"]
+        assert not run(admin_socket=path, started_with={"MOE_NO_SUCH": "1"})["outdated"]
 
 
 def test_a_file_is_judged_before_it_is_put_in_place(tmp_path):
