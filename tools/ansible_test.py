@@ -30,16 +30,14 @@ HOME = BUILD / "home"
 BIN = BUILD / "bin"
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 
-# ansible-test bootstraps pip by a script that it downloads, unless this one is there. Python brings a pip already.
+# ansible-test puts pip into its virtual environments by a script that it downloads, unless the script is there already.
+# Python brings a pip of its own, which does as well.
 GET_PIP = HOME / ".ansible" / "test" / "cache" / "get_pip_24_2.py"
 BOOTSTRAP = """\
 import subprocess
 import sys
 
-packages = [argument for argument in sys.argv[1:] if argument not in ("--no-setuptools", "--no-wheel")]
-# In a process of its own, since ensurepip makes its whole process ignore pip's settings.
 subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
-subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages], check=True)
 """
 
 
