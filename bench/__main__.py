@@ -24,8 +24,10 @@ MODULES = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the figures that the README gives.")
-    parser.add_argument("names", nargs="*", choices=[[], *MODULES], help="what to measure; by default everything")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(MODULES)}; by default all of them")
     names = parser.parse_args().names or list(MODULES)
+    if unknown := set(names) - set(MODULES):
+        parser.error(f"found {', '.join(sorted(unknown))}, expected names out of {', '.join(MODULES)}")
     found = wrk.path()
     if not found:
         print(

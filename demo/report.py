@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -74,4 +75,8 @@ class Report:
         return f"\x1b[{code}m{text}\x1b[0m" if self._colours else text
 
     def _line(self, text: str) -> None:
-        print(("\r\x1b[K" if self._colours else "") + text, flush=True)
+        try:
+            print(("\r\x1b[K" if self._colours else "") + text, flush=True)
+        except BrokenPipeError:
+            # Nobody reads any more (| head); the work goes on all the same.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -23,17 +23,17 @@ _STATE = _FOLDER / "state.json"
 
 def up(report: Report) -> None:
     """Set up a gateway and leave it running."""
-    if _FOLDER.exists():
-        state = _state()
-        if state and started(state["upstream"]["pid"]) == state["upstream"]["started"]:
-            report.title("It is up already.")
-            _explain(report, state["port"])
-            return
-        down(report)
+    state = _state()
+    if state and started(state["upstream"]["pid"]) == state["upstream"]["started"]:
+        report.title("It is up already.")
+        _explain(report, state["port"])
+        return
+    _stop(state)
     place = Place.new(_FOLDER)
     try:
         _set_up(report, place)
     except BaseException:
+        _STATE.unlink(missing_ok=True)
         place.remove_sockets()
         raise
 
@@ -63,6 +63,11 @@ def _set_up(report: Report, place: Place) -> None:
 def down(report: Report) -> None:
     """Stop what ``up`` left running; nothing if there is none."""
     state = _state()
+    _stop(state)
+    report.title("The gateway and httpbin are stopped." if state else "Nothing is up.")
+
+
+def _stop(state: dict | None) -> None:
     if state:
         sockets = Path(state["sockets"])
         envoy = Detached("", str(sockets / "envoy.lock"), "", str(sockets / "admin.sock"), 10)
@@ -71,7 +76,6 @@ def down(report: Report) -> None:
             envoy.stop(pid)
         end(state["upstream"]["pid"], state["upstream"]["started"])
         shutil.rmtree(sockets, ignore_errors=True)
-    report.title("The gateway and httpbin are stopped." if state else "Nothing is up.")
     shutil.rmtree(_FOLDER, ignore_errors=True)
 
 
