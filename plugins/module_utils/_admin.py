@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import json
+import os
 import re
 import socket
+import stat
 import struct
 import typing as t
 from urllib.parse import quote
@@ -103,35 +106,43 @@ class Admin:
         if number == errno.EACCES:
             return Failure(
                 "admin_denied",
-                f"The admin socket {self.path} may not be used by this user. Run as Envoy's user, or with become.",
+                f"admin_socket: {self.path} may not be used by this user. Run as Envoy's user, or with become.",
                 socket=self.path,
             )
+        with contextlib.suppress(OSError):
+            if not stat.S_ISSOCK(os.stat(self.path).st_mode):
+                return Failure("envoy_down", f"admin_socket: {self.path} is not a socket.", socket=self.path)
         what = {
             errno.ENOENT: "there is no such socket",
             errno.ECONNREFUSED: "nobody listens there (Envoy was ended without removing its socket)",
         }.get(number or 0, str(error) or type(error).__name__)
-        return Failure("envoy_down", f"No Envoy answers at the admin socket {self.path}: {what}.", socket=self.path)
+        return Failure("envoy_down", f"admin_socket: no Envoy answers at {self.path}: {what}.", socket=self.path)
 
     def json(self, target: str) -> t.Any:
         body = self.get(target)
         try:
             return json.loads(body)
         except ValueError:
-            raise Failure(
-                "admin_error", f"{self.path} answers {target} with {body[:80]!r}: not Envoy's admin interface?"
-            ) from None
+            raise self._stranger(target, body) from None
+
+    def _stranger(self, target: str, body: bytes) -> Failure:
+        message = f"admin_socket: {self.path} answers {target} with {body[:80]!r}: not Envoy's admin interface?"
+        return Failure("admin_error", message, socket=self.path)
 
     def server(self) -> Server:
         data = self.json("/server_info")
-        options = data["command_line_options"]
-        return Server(
-            version=data["version"].split("/")[1],
-            state=data["state"],
-            restart_epoch=int(options["restart_epoch"]),
-            uptime=int(data["uptime_current_epoch"].rstrip("s")),
-            log_path=options.get("log_path", ""),
-            node=data.get("node", {}),
-        )
+        try:
+            options = data["command_line_options"]
+            return Server(
+                version=data["version"].split("/")[1],
+                state=data["state"],
+                restart_epoch=int(options["restart_epoch"]),
+                uptime=int(data["uptime_current_epoch"].rstrip("s")),
+                log_path=options.get("log_path", ""),
+                node=data.get("node", {}),
+            )
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            raise self._stranger("/server_info", json.dumps(data).encode()) from None
 
     def peer(self) -> Peer:
         """The one Envoy that answers here, whatever its configuration says of it."""

@@ -37,10 +37,13 @@ def run(module: AnsibleModule, apply: t.Callable[[dict[str, t.Any], Gateway], di
     try:
         with opened(module.params, write=not module.check_mode) as gateway:
             result = apply(module.params, gateway)
-    except Failure as failure:
-        action = "restored" if "restored" in failure.details else "none"
-        module.fail_json(msg=failure.message, failure=failure.as_dict(), action=action)
-    module.exit_json(**result)
+    except Failure as error:
+        failure = error
+    else:
+        module.exit_json(**result)
+    # Not within the handler: Ansible can be told to print tracebacks, and what caused a failure may quote a secret.
+    action = "restored" if "restored" in failure.details else "none"
+    module.fail_json(msg=failure.message, failure=failure.as_dict(), action=action)
 
 
 @contextlib.contextmanager

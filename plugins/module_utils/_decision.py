@@ -78,10 +78,12 @@ def decide(desired: str, disk: Disk, confirmed: Confirmed | None, running: Runni
     refusals = running.rejected - (confirmed.rejected if seen and confirmed else 0)
     failures = running.failed - (confirmed.failed if seen and confirmed else 0)
     if confirmed is not None or disk.version is not None:
-        if refusals:
+        if refusals > 0:
             found.append(f"Envoy had refused {refusals} update(s) that no run here had pushed and mended")
-        if failures:
+        if failures > 0:
             found.append(f"Envoy had failed {failures} time(s) to read the file")
+        if refusals < 0 or failures < 0:
+            found.append("Envoy's counters had been reset, so what it refused is not known")
     matches = disk.version is not None and disk.version.digest == desired
     doubt = disk.version is None or running.text != str(disk.version) or bool(refusals) or bool(failures)
     unconfirmed = disk.version is not None and (confirmed is None or confirmed.version != disk.version)

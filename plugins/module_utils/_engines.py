@@ -10,6 +10,7 @@ Upstream: ``envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter
 from __future__ import annotations
 
 import json
+import math
 import re
 import typing as t
 
@@ -41,12 +42,12 @@ def filter_type(engine: str, declared: str | None, path: str) -> str:
     :param declared: for ``native``, the type or type URL of the stock filter.
     :param path: where the filter stands in the options, for errors.
     """
-    if engine == "dynamic_module":
-        return DYNAMIC_MODULE
-    if engine == "golang":
-        return GOLANG
-    if engine != "native":
+    if engine not in ENGINES:
         raise invalid(f"{path}.engine", describe(engine), "one of " + ", ".join(ENGINES))
+    if engine != "native":
+        if declared is not None:
+            raise invalid(f"{path}.type", describe(declared), f"nothing, since engine is {engine}")
+        return DYNAMIC_MODULE if engine == "dynamic_module" else GOLANG
     name = declared.rpartition("/")[2] if isinstance(declared, str) else ""
     if not re.fullmatch(_TYPE_NAME, name):
         raise invalid(f"{path}.type", describe(declared), "the type of a stock filter, such as " + RBAC)
@@ -61,7 +62,7 @@ class Extension(t.NamedTuple):
 
     @classmethod
     def at(cls, path: str, option: str = "extension") -> Extension:
-        match = re.fullmatch(r"/(?:.*/)?[^/]*?([0-9a-f]{64})[^/]*\.so", path)
+        match = re.fullmatch(r"/(?:.*/)?(?:[^/]*[^/0-9a-f])?([0-9a-f]{64})\.so", path)
         if not match:
             raise invalid(
                 option,
@@ -87,6 +88,7 @@ def typed_config(
     :param filter_name: which of the module's filters; ``name`` by default.
     :param seal: hand a dynamic module its configuration inside a ``GenericSecret``, which the admin interface redacts.
     """
+    _check_numbers(config, "config", 2**53 if engine == "native" else None)
     if engine == "native":
         return _native(config)
     if extension is None:
@@ -103,6 +105,23 @@ def typed_config(
         "filter_name": filter_name or name,
         "filter_config": payload,
     }
+
+
+def _check_numbers(value: t.Any, path: str, largest: int | None) -> None:
+    """Raise unless every number is one that JSON has and that arrives as it is.
+
+    :param largest: what a ``Struct``, in which :func:`wrap` puts it all, holds exactly: its numbers are doubles.
+    """
+    if isinstance(value, dict):
+        for key, child in value.items():
+            _check_numbers(child, f"{path}.{key}", largest)
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            _check_numbers(child, f"{path}[{index}]", largest)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise invalid(path, describe(value), "a number")
+    elif isinstance(value, int) and largest is not None and abs(value) > largest:
+        raise invalid(path, describe(value), f"an integer of at most {largest}, or a string", "Quote it.")
 
 
 def _native(config: dict[str, t.Any]) -> dict[str, t.Any]:

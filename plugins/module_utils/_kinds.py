@@ -106,11 +106,14 @@ def _without_files(tree: t.Any) -> t.Any:
     return {key: _without_files(child) for key, child in tree.items()}
 
 
-def filter_kind(name: str) -> Kind:
-    """The kind for the filter ``name``; a name that can't be a file name or a statistic's is refused."""
+def filter_kind(name: str, option: str = "name") -> Kind:
+    """The kind for the filter ``name``; a name that can't be a file name or a statistic's is refused.
+
+    :param option: where the name stands in the options, for errors.
+    """
     if not re.fullmatch(FILTER_NAME, name):
         expected = "lower-case letters, digits and . _ - , beginning with a letter or digit, 63 at most"
-        raise invalid("name", describe(name), expected)
+        raise invalid(option, describe(name), expected)
     return _Filter(name)
 
 

@@ -20,7 +20,9 @@ _AGAIN = "Remove it and let moe.gateway.envoy_extensions copy it again. Nothing 
 def check_file(extension: Extension) -> None:
     """Raise ``extension_missing`` or ``extension_damaged`` unless the file is there and is what its name says."""
     try:
-        with open(extension.path, "rb") as file:
+        # Not waiting for the other end of a named pipe.
+        descriptor = os.open(extension.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise invalid("extension", f"something that is not a regular file at {extension.path}", "a .so")
             digest = hashlib.sha256()
@@ -49,9 +51,10 @@ def check_not_replaced(extension: Extension, process: Process) -> None:
 
     A loaded path is never read again: Envoy would run the old code with the new configuration.
     """
-    inode = os.stat(extension.path).st_ino
+    # The kernel tells paths without links.
+    path, inode = os.path.realpath(extension.path), os.stat(extension.path).st_ino
     for library in _process.libraries(process.pid):
-        if library.path == extension.path and (library.deleted or library.inode != inode):
+        if library.path == path and (library.deleted or library.inode != inode):
             raise Failure(
                 "extension_replaced",
                 f"extension: Envoy (PID {process.pid}) has loaded another file under {extension.path}, which was "
@@ -63,9 +66,9 @@ def check_not_replaced(extension: Extension, process: Process) -> None:
 
 def check_loaded(extension: Extension, process: Process) -> None:
     """Raise ``extension_not_loaded`` unless the process has this very file mapped."""
-    inode = os.stat(extension.path).st_ino
+    path, inode = os.path.realpath(extension.path), os.stat(extension.path).st_ino
     if not any(
-        library.path == extension.path and library.inode == inode and not library.deleted
+        library.path == path and library.inode == inode and not library.deleted
         for library in _process.libraries(process.pid)
     ):
         raise Failure(

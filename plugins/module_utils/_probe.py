@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import http.client
+import os
+import re
 import ssl
 import typing as t
 from urllib.parse import urlsplit
@@ -14,6 +16,10 @@ from urllib.parse import urlsplit
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._keys import Mapping, describe
 from ansible_collections.moe.gateway.plugins.module_utils._revision import substitute
+
+#: RFC 9110, sections 5.1 and 5.5; http.client writes a value as Latin-1
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_HEADER_VALUE = r"[\t\x20-\x7e\x80-\xff]*"
 
 
 class Probe(t.NamedTuple):
@@ -29,25 +35,45 @@ class Probe(t.NamedTuple):
 def probes(items: object, secrets: dict[str, str]) -> list[Probe]:
     """Read the option ``probe``; errors name the key, and never hold a secret."""
     found = []
-    for path, item in Mapping({"probe": items}, "").items("probe", []):
-        path = path.lstrip(".")
+    if not isinstance(items, list):
+        raise invalid("probe", describe(items), "a list")
+    for index, item in enumerate(items):
+        path = f"probe[{index}]"
         keys = Mapping(item, path).only("url", "status", "headers", "basic_auth", "ca_file")
         url = keys.text("url")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_url(url):
             raise invalid(f"{path}.url", describe(url), "an http or https URL of this gateway")
         headers = keys.mapping("headers", None)
         texts = dict(headers.value) if headers else {}
         for name, value in texts.items():
+            if not re.fullmatch(_HEADER_NAME, name):
+                raise invalid(f"{path}.headers.{name}", "a name that no header may have", "letters, digits and -")
             if not isinstance(value, str):
                 raise invalid(f"{path}.headers.{name}", describe(value), "a string")
+            if name.lower() == "authorization" and item.get("basic_auth"):
+                raise invalid(f"{path}.headers.{name}", "a header that basic_auth makes", "one of the two")
         texts, _used = substitute(texts, secrets, f"{path}.headers")
+        for name, value in texts.items():
+            if not re.fullmatch(_HEADER_VALUE, value):
+                raise invalid(f"{path}.headers.{name}", "a character that no header may have", "one line of Latin-1")
         credential = keys.text("basic_auth", None, r"[^:]+:(.|\n)*", "user:password, the password as ${secret.NAME}")
         if credential:
             plain, _used = substitute(credential, secrets, f"{path}.basic_auth")
             texts["Authorization"] = "Basic " + base64.b64encode(plain.encode()).decode()
-        found.append(Probe(path, url, keys.integer("status", 100, 599, 200), texts, keys.text("ca_file", None)))
+        ca_file = keys.text("ca_file", None)
+        if ca_file is not None and not os.path.isfile(ca_file):
+            raise invalid(f"{path}.ca_file", f"no file at {ca_file}", "a file of certificates on the gateway")
+        found.append(Probe(path, url, keys.integer("status", 100, 599, 200), texts, ca_file))
     return found
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        usable = parts.port != 0 and bool(parts.hostname)
+    except ValueError:
+        return False
+    return usable and parts.scheme in ("http", "https") and re.fullmatch("[!-~]+", url) is not None
 
 
 def run(probe: Probe, timeout: float) -> None:

@@ -88,7 +88,10 @@ def intruders(pid: int, endpoints: t.Collection[tuple[str, int]]) -> list[Intrud
 
 
 def _overlap(one: tuple[str, int], other: tuple[str, int]) -> bool:
-    return one[1] == other[1] and (one[0] == other[0] or bool({one[0], other[0]} & {"0.0.0.0", "::"}))
+    """Whether a connection may come to either of two endpoints; ``::`` takes IPv4 as well unless it is told not to."""
+    hosts = {one[0], other[0]}
+    wildcard = "::" in hosts or ("0.0.0.0" in hosts and not any(":" in host for host in hosts))
+    return one[1] == other[1] and (len(hosts) == 1 or wildcard)
 
 
 def _listening(pid: int) -> dict[int, tuple[str, int]]:

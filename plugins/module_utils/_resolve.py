@@ -10,7 +10,7 @@ import typing as t
 from ansible_collections.moe.gateway.plugins.module_utils import _engines
 from ansible_collections.moe.gateway.plugins.module_utils._engines import Extension
 from ansible_collections.moe.gateway.plugins.module_utils._failure import invalid
-from ansible_collections.moe.gateway.plugins.module_utils._keys import describe
+from ansible_collections.moe.gateway.plugins.module_utils._keys import Mapping, describe
 from ansible_collections.moe.gateway.plugins.module_utils._revision import keyed_digest, substitute
 
 
@@ -30,8 +30,8 @@ def extension_of(params: dict[str, t.Any]) -> Extension | None:
         return None
     if params["extension"] is not None:
         return Extension.at(params["extension"])
-    path = params["config"].get("library_path")
-    if params["engine"] == "golang" and isinstance(path, str):
+    path = Mapping(params["config"], "config").text("library_path", None)
+    if params["engine"] == "golang" and path is not None:
         return Extension.at(path, "config.library_path")
     raise invalid("extension", "nothing", f"the path of the compiled library, since engine is {params['engine']}")
 
@@ -44,16 +44,21 @@ def revision(params: dict[str, t.Any], secrets: dict[str, str], key: bytes) -> R
     if params["state"] == "absent":
         return Revision(_engines.DENY, {"state": "absent"}, None)
     engine, name = params["engine"], params["name"]
-    if params["filter_name"] is not None and engine != "dynamic_module":
-        raise invalid("filter_name", describe(params["filter_name"]), f"nothing, since engine is {engine}")
+    filter_name = params["filter_name"]
+    if filter_name is not None and engine != "dynamic_module":
+        raise invalid("filter_name", describe(filter_name), f"nothing, since engine is {engine}")
+    if filter_name == "":
+        raise invalid("filter_name", describe(filter_name), "the name of one of the library's filters")
     extension = extension_of(params)
     config, used = substitute(params["config"], secrets, "config")
     redacted = bool(used) and params["redact"] and engine == "dynamic_module"
-    content = _engines.typed_config(engine, name, config, extension, params["filter_name"], redacted)
+    # First without secrets: an error describes the value that is wrong.
+    _engines.typed_config(engine, name, params["config"], extension, filter_name, redacted)
+    content = _engines.typed_config(engine, name, config, extension, filter_name, redacted)
     view = {
         "engine": engine,
         "extension": extension.path if extension else None,
-        "filter_name": params["filter_name"] or name,
+        "filter_name": filter_name or name,
         "config": params["config"],
         "redacted": redacted,
         "secrets": {secret: f"digest {keyed_digest(key, 'secret', value)}" for secret, value in sorted(used.items())},

@@ -11,10 +11,10 @@ import json
 import re
 import typing as t
 
-from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._failure import invalid
 
 # "$${secret." is the escape for a literal "${secret.", hence the optional first "$".
-_REFERENCE = re.compile(r"(\$?)\$\{secret\.([^}]*)\}")
+_REFERENCE = re.compile(r"(\$?)\$\{secret\.([^}]*)(\}?)")
 
 MASK = "********"
 
@@ -34,6 +34,9 @@ def substitute(value: t.Any, secrets: dict[str, str], path: str) -> tuple[t.Any,
 
     def walk(item: t.Any, at: str) -> t.Any:
         if isinstance(item, dict):
+            for key in item:
+                if _REFERENCE.search(str(key)):
+                    raise invalid(at, f"a reference to a secret in the key {key!r}", "references in values alone")
             return {key: walk(child, f"{at}.{key}") for key, child in item.items()}
         if isinstance(item, list):
             return [walk(child, f"{at}[{index}]") for index, child in enumerate(item)]
@@ -41,9 +44,11 @@ def substitute(value: t.Any, secrets: dict[str, str], path: str) -> tuple[t.Any,
             return item
 
         def put(match: re.Match[str]) -> str:
-            escaped, name = match.groups()
+            escaped, name, end = match.groups()
             if escaped:
                 return match.group(0)[1:]
+            if not end:
+                raise invalid(at, 'a "${secret." without its "}"', 'a reference as ${secret.NAME}, or "$${secret."')
             if name not in secrets:
                 known = ", ".join(sorted(secrets)) or "none is given"
                 raise invalid(at, f"a reference to the secret {name!r}", f"one of the names in secrets ({known})")
@@ -69,11 +74,19 @@ def check_secrets(secrets: object) -> dict[str, str]:
 
 
 def mask(text: str, secrets: t.Iterable[str]) -> str:
-    """``text`` without any of ``secrets``, as they are and as JSON writes them."""
-    forms = {form for secret in secrets for form in (secret, json.dumps(secret)[1:-1]) if form}
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, MASK)
-    return text
+    """``text`` without any of ``secrets``, as they are, as JSON writes them, and as JSON within JSON."""
+    forms = {secret for secret in secrets if secret}
+    for _level in range(2):
+        forms |= {json.dumps(form, ensure_ascii=ascii)[1:-1] for form in forms for ascii in (True, False)}
+    # Secrets may overlap: what any of them covers is found first, and replaced then.
+    covered = bytearray(len(text))
+    for form in forms:
+        at = text.find(form)
+        while at >= 0:
+            covered[at : at + len(form)] = b"\1" * len(form)
+            at = text.find(form, at + 1)
+    parts = re.finditer(b"\1+|\0+", bytes(covered))
+    return "".join(MASK if covered[part.start()] else text[part.start() : part.end()] for part in parts)
 
 
 def keyed_digest(key: bytes, *parts: object) -> str:
@@ -118,10 +131,3 @@ def literal_secrets(config: t.Any, path: str = "config") -> list[str]:
         else:
             hits.extend(literal_secrets(child, at))
     return hits
-
-
-def parse_json(data: bytes, what: str) -> t.Any:
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise Failure("bad_json", f"{what} is not JSON: {error.__class__.__name__}") from None

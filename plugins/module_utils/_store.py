@@ -35,6 +35,9 @@ from ansible_collections.moe.gateway.plugins.module_utils._revision import Versi
 
 _MAX_FILE = 64 * 1024 * 1024
 
+#: No gateway gets here by publishing; a foreign edit that claims more must not use up the numbers.
+_HIGHEST = 1_000_000_000
+
 
 class Files:
     """File operations one system call at a time. ``step`` is called before each that changes something."""
@@ -54,12 +57,13 @@ class Files:
             return file.read(_MAX_FILE)
 
     def make_directory(self, path: str) -> None:
-        if os.path.isdir(path):
+        # One that a killed run made may yet have to be given away.
+        if os.path.isdir(path) and os.stat(path).st_uid == self.uid:
             return
         self.step(f"mkdir {path}")
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
-            os.chown(path, self.uid, self.gid)
+        os.chown(path, self.uid, self.gid)
 
     def create(self, path: str, data: bytes) -> None:
         """A new private file, whole and on the disk when this returns; removed again if that fails."""
@@ -82,7 +86,6 @@ class Files:
     def rename(self, source: str, target: str) -> None:
         self.step(f"rename {target}")
         os.rename(source, target)
-        self.sync_directory(os.path.dirname(target))
 
     def sync_directory(self, path: str) -> None:
         self.step(f"sync {path}")
@@ -153,7 +156,7 @@ class Store:
                     return key
             key = secrets.token_bytes(32)
             if write:
-                self.files.rename(self.stage(key), path)
+                self.put(key, path)
             return key
 
     def stage(self, data: bytes) -> str:
@@ -161,6 +164,16 @@ class Store:
         path = os.path.join(self.state, f"staged-{secrets.token_hex(8)}")
         self.files.create(path, data)
         return path
+
+    def put(self, data: bytes, target: str) -> None:
+        """Put a file into place; what was staged for that is gone if it fails."""
+        staged = self.stage(data)
+        try:
+            self.files.rename(staged, target)
+            self.files.sync_directory(os.path.dirname(target))
+        except OSError:
+            self.files.remove(staged)
+            raise
 
 
 class Record(t.NamedTuple):
@@ -208,7 +221,7 @@ class Shelf:
 
     def _parse(self, data: bytes) -> tuple[Version, t.Any]:
         try:
-            document = json.loads(data)
+            document = _load(data)
         except ValueError:
             raise Failure("not_ours", f"its {len(data)} bytes are not JSON") from None
         version, content = self.kind.parse(document)
@@ -228,14 +241,14 @@ class Shelf:
     def record(self) -> Record | None:
         """``None`` if nothing was ever confirmed, or the record is damaged: then everything is published anew."""
         try:
-            data = json.loads(self.files.read(os.path.join(self.folder, "record.json")))
+            data = _load(self.files.read(os.path.join(self.folder, "record.json")))
             version = Version.parse(data["version"])
             if version is None:
                 return None
             process = Process(int(data["process"]["pid"]), int(data["process"]["started"]))
             confirmed = Confirmed(version, process, int(data["rejected"]), int(data["failed"]))
             return Record(confirmed, dict(data["view"]), str(data["at"]))
-        except (OSError, Failure, ValueError, KeyError, TypeError):
+        except (OSError, Failure, ValueError, KeyError, TypeError, OverflowError):
             return None
 
     def generations(self) -> list[int]:
@@ -258,8 +271,8 @@ class Shelf:
         seen = self.generations()
         with contextlib.suppress(Failure, OSError, ValueError, AttributeError):
             # A foreign edit may keep or raise the number.
-            version = Version.parse(json.loads(self.files.read(self.live)).get("version_info"))
-            seen.append(version.generation if version else 0)
+            version = Version.parse(_load(self.files.read(self.live)).get("version_info"))
+            seen.append(version.generation if version and version.generation < _HIGHEST else 0)
         if record:
             seen.append(record.confirmed.version.generation)
         return max(seen, default=0) + 1
@@ -281,10 +294,19 @@ class Shelf:
                     staged.append(self.store.stage(item))
                 self.files.rename(staged[0], self.live)
             except OSError:
-                for path in staged:
-                    self.files.remove(path)
+                self._remove(staged)
+                raise
+        with _explained(f"Version {version} of {self.kind.name} is in place, but it may not outlast a power cut"):
+            try:
+                self.files.sync_directory(os.path.dirname(self.live))
+            except OSError:
+                self._remove(staged[1:])
                 raise
         return Publish(self, version, back, *staged[1:])
+
+    def _remove(self, staged: list[str]) -> None:
+        for path in staged:
+            self.files.remove(path)
 
     def install(self) -> bool:
         """Put the last good content, or what stands in for one, where the live file is missing; whether it was."""
@@ -295,7 +317,7 @@ class Shelf:
         document = self.kind.document(content, Version(self.digest(content), self.next_generation(record)))
         with _explained(f"{self.live} can't be written"):
             self._make_folders()
-            self.files.rename(self.store.stage(_encode(document)), self.live)
+            self.store.put(_encode(document), self.live)
         return True
 
     def confirm(self, record: Record, keep: int, copy: str = "") -> None:
@@ -316,8 +338,12 @@ class Shelf:
         with _explained(f"Envoy runs version {confirmed.version} of {self.kind.name}, but this can't be noted"):
             self._make_folders()
             if copy or not os.path.exists(generation):
-                self.files.rename(copy or self.store.stage(self.files.read(self.live)), generation)
-            self.files.rename(self.store.stage(_encode(data)), os.path.join(self.folder, "record.json"))
+                if copy:
+                    self.files.rename(copy, generation)
+                    self.files.sync_directory(self.folder)
+                else:
+                    self.store.put(self.files.read(self.live), generation)
+            self.store.put(_encode(data), os.path.join(self.folder, "record.json"))
             others = [number for number in self.generations() if number != confirmed.version.generation]
             for number in others[: max(0, len(others) - keep + 1)]:
                 self.files.remove(self._generation(number))
@@ -370,26 +396,47 @@ class Publish:
         return self.shelf.disk().version == self.version
 
     def accept(self, record: Record, keep: int) -> None:
-        self.shelf.confirm(record, keep, self._copy)
-        self._remove(self._undo, self._undo_copy)
+        self._end(record, keep, self._copy, self._undo, self._undo_copy)
 
     def restore(self) -> None:
         """Put the last good content back: a rename, which a full disk can't prevent."""
-        with _explained(f"{self.shelf.live} still holds what was refused: the last good content can't be put back"):
-            self.shelf.files.rename(self._undo, self.shelf.live)
+        live = self.shelf.live
+        with _explained(f"{live} still holds what was refused: the last good content can't be put back"):
+            self._or_remove(lambda: self.shelf.files.rename(self._undo, live))
+        with _explained(f"The last good content is back in {live}, but that may not outlast a power cut"):
+            self._or_remove(lambda: self.shelf.files.sync_directory(os.path.dirname(live)))
 
     def restored(self, record: Record, keep: int) -> None:
-        self.shelf.confirm(record, keep, self._undo_copy)
-        self._remove(self._copy)
+        self._end(record, keep, self._undo_copy, self._copy, self._undo)
+
+    def _end(self, record: Record, keep: int, copy: str, *others: str) -> None:
+        self._or_remove(lambda: self.shelf.confirm(record, keep, copy))
+        with _explained("What was staged can't be removed"):
+            self._remove(*others)
+
+    def _or_remove(self, step: t.Callable[[], None]) -> None:
+        """Do a step; if it fails, leave nothing staged."""
+        try:
+            step()
+        except (OSError, Failure):
+            self._remove(self._copy, self._undo, self._undo_copy)
+            raise
 
     def _remove(self, *paths: str) -> None:
-        with _explained("What was staged can't be removed"):
-            for path in paths:
-                self.shelf.files.remove(path)
+        for path in paths:
+            self.shelf.files.remove(path)
 
 
 def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _load(data: bytes) -> t.Any:
+    """JSON; a ``ValueError`` whatever is wrong with it."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _encode(value: t.Any) -> bytes:

@@ -8,6 +8,7 @@ The same for every kind of configuration (see ``_kinds``). Files, admin interfac
 
 from __future__ import annotations
 
+import re
 import time
 import typing as t
 
@@ -262,7 +263,9 @@ class Gateway:
         if failure.code == "refused_by_envoy":
             details["reason"] = mask(log.reasons(), secrets)
             text = f"Envoy refuses version {publish.version}: {details['reason'] or 'only its log tells why'}."
-        what = f"The last good configuration (version {publish.back})" if record else f"Now {kind.fallback_name}"
+        # Also where the last good content should have been kept and is not.
+        fallback = publish.back.digest == publish.shelf.digest(kind.fallback)
+        what = f"Now {kind.fallback_name}" if fallback else f"The last good configuration (version {publish.back})"
         try:
             running, _server = self._confirm(kind, publish.back, before)
             publish.restored(_record(publish.back, running, record.view if record else {}), self.keep)
@@ -293,11 +296,7 @@ def _check_type(kind: Kind, content: t.Any, types: list[str] | None) -> None:
 
 def _check_endpoints(process: Process, listeners: list[t.Any]) -> None:
     """Raise ``port_shared`` if another process takes connections on a port of Envoy's."""
-    endpoints = []
-    for listener in listeners:
-        address = listener.get("address", {}).get("socket_address", {})
-        if address.get("port_value") and address.get("protocol", "TCP") == "TCP":
-            endpoints.append((address["address"], int(address["port_value"])))
+    endpoints = [endpoint for endpoint in map(_endpoint, listeners) if endpoint]
     for intruder in _process.intruders(process.pid, endpoints):
         who = f"PID {intruder.pid}" if intruder.pid else "another process"
         raise Failure(
@@ -307,3 +306,13 @@ def _check_endpoints(process: Process, listeners: list[t.Any]) -> None:
             pid=intruder.pid,
             port=intruder.port,
         )
+
+
+def _endpoint(listener: dict[str, t.Any]) -> tuple[str, int] | None:
+    """The IP address and TCP port of a listener, which Envoy may yet have to judge."""
+    address = listener.get("address")
+    found = address.get("socket_address") if isinstance(address, dict) else None
+    if not isinstance(found, dict) or found.get("protocol", "TCP") != "TCP":
+        return None
+    host, port = found.get("address"), str(found.get("port_value"))
+    return (host, int(port)) if isinstance(host, str) and re.fullmatch("[1-9][0-9]{0,4}", port) else None

@@ -22,7 +22,9 @@ from ansible_collections.moe.gateway.plugins.module_utils._engines import GOLANG
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 from ansible_collections.moe.gateway.plugins.module_utils._revision import mask
 
-_LOG_LINE = re.compile(r"^\[[-0-9 :.]+\]\[\d+\]\[(\w+)\]\[([\w.-]+)\] (?:\[[^\]]*\] )?(.*)$")
+_LOG_LINE = re.compile(r"^\[[-0-9 :.]+\]\[\d+\]\[(\w+)\]\[([\w.-]+)\] (?:\[[^\]]*\] )?", re.MULTILINE)
+#: What Envoy repeats of what it was given: it may hold secrets. In protobuf's text form; as JSON.
+_REPEATED = re.compile(r"(?:: )?goo\.gle/debug\w*.*?(?:\n: |\Z)|(?<=\)): \{.*", re.DOTALL)
 
 
 class Validator:
@@ -45,9 +47,12 @@ class Validator:
         :param secrets: are cut out of the reason.
         """
         bootstrap = {"node": {"id": "validate", "cluster": "validate"}, "static_resources": resources}
-        status, output = self._run(json.dumps(bootstrap).encode())
-        if status == 0:
+        status, answer, output = self._run(json.dumps(bootstrap).encode())
+        if status == 0 and answer.rstrip().endswith("OK"):
             return
+        if status >= 0 and not _LOG_LINE.search(output):
+            message = f"envoy_binary: {self.binary} is not Envoy: it gives no verdict on a configuration."
+            raise Failure("no_envoy_binary", message, binary=self.binary)
         if status < 0:
             name = signal.Signals(-status).name
             reason = f"the throwaway Envoy that had to load it was ended by {name}; a damaged extension does that"
@@ -66,7 +71,7 @@ class Validator:
             "refused_in_validation", f"{what}: Envoy refuses it: {reason}. Nothing has changed.", reason=reason
         )
 
-    def _run(self, bootstrap: bytes) -> tuple[int, str]:
+    def _run(self, bootstrap: bytes) -> tuple[int, str, str]:
         # A named pipe, so that no secret is ever in a temporary file; Envoy refuses paths below /proc and /dev.
         folder = tempfile.mkdtemp(prefix="moe-gateway-")
         try:
@@ -82,24 +87,24 @@ class Validator:
                 process = subprocess.Popen(
                     [*command, "--log-level", "warning"],
                     stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     cwd="/",
                     **identity,
                 )
             except OSError as error:
-                message = f"The Envoy binary {self.binary} can't be run: {error.strerror}."
+                message = f"envoy_binary: {self.binary} can't be run: {error.strerror}."
                 raise Failure("no_envoy_binary", message, binary=self.binary) from error
             try:
                 deadline = time.monotonic() + self.timeout
                 _feed(pipe, bootstrap, process, deadline)
-                _out, errors = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
+                answer, errors = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
                 message = f"The throwaway Envoy has given no verdict within {self.timeout:g} s. Nothing has changed."
                 raise Failure("validation_timeout", message) from None
-            return process.returncode, errors.decode("utf-8", "replace")
+            return process.returncode, answer.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -131,13 +136,13 @@ def _feed(pipe: str, data: bytes, process: subprocess.Popen[bytes], deadline: fl
 def reasons(log: str) -> str:
     """What Envoy and the extension give as reasons in a log at level warning, as one line."""
     own, envoy = [], []
-    for line in log.splitlines():
-        match = _LOG_LINE.match(line)
-        if not match:
-            continue
-        level, logger, text = match.groups()
-        text = re.sub(r"^error initializing configuration '[^']*': ", "", text.strip())
+    marks = list(_LOG_LINE.finditer(log))
+    for mark, end in zip(marks, [*(following.start() for following in marks[1:]), len(log)]):
+        level, logger = mark.groups()
+        line = log[mark.end() : end]
+        text = re.sub(r"^error initializing configuration '[^']*': ", "", line)
         text = re.sub(r"^.*config update rejected: ", "", text)
+        text = " ".join(_REPEATED.sub("", text).split())
         if logger == "dynamic_modules" and level in ("error", "critical"):
             own.append(text)
         elif level in ("error", "critical") or "rejected" in line:

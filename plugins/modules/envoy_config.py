@@ -19,76 +19,40 @@ description:
 options:
   clusters:
     description:
-      - The upstreams, all of them. One that is not in the list is removed.
+      - The upstreams, all of them. One that is not in the list is removed. The keys of each are
+      - C(name), required, which routes use.
+      - C(endpoints), a list of C(host:port).
+      - C(type), one of V(STATIC), V(STRICT_DNS), V(LOGICAL_DNS). Default is V(STATIC) if all hosts are IP addresses,
+        else V(STRICT_DNS).
+      - C(connect_timeout), a duration such as V(5s). Default is Envoy's, 5 seconds.
+      - C(http2), whether to speak HTTP/2 to the endpoints. Default is V(false).
+      - C(tls), to speak TLS to the endpoints, whose certificates are verified, with C(sni) and C(ca_file), a path on
+        the
+        gateway.
+      - C(envoy), anything else that Envoy's C(Cluster) has, merged over the result. A whole one needs only C(name)
+        beside it.
     type: list
     elements: dict
     default: []
-    suboptions:
-      name:
-        description: The name that routes use.
-        type: str
-        required: true
-      endpoints:
-        description: C(host:port) of each endpoint.
-        type: list
-        elements: str
-      type:
-        description:
-          - V(STATIC), V(STRICT_DNS) or V(LOGICAL_DNS).
-          - Default is V(STATIC) if all hosts are IP addresses, else V(STRICT_DNS).
-        type: str
-      connect_timeout:
-        description: A duration such as V(5s). Default is Envoy's, 5 seconds.
-        type: str
-      http2:
-        description: Speak HTTP/2 to the endpoints. Default is V(false).
-        type: bool
-      tls:
-        description: Speak TLS to the endpoints. C(sni) and C(ca_file) may be given.
-        type: dict
-      envoy:
-        description:
-          - Anything else that Envoy's C(Cluster) has, merged over the result.
-          - With it, O(clusters[].name) is enough.
-        type: dict
   listeners:
     description:
-      - The listeners, all of them. One that is not in the list is removed, and its connections drain.
+      - The listeners, all of them. One that is not in the list is removed, and its connections drain. The keys of each
+        are
+      - C(name), required.
+      - C(port), the TCP port to bind, and C(address), the IP address. Default is V(0.0.0.0).
+      - C(filters), names from O(filters) in the order in which a request meets them. It has to be said, even if it is
+        the empty
+        list, since a listener without a filter serves everybody.
+      - C(virtual_hosts), a list of mappings with C(domains) and C(routes). A route has one of C(path), C(prefix),
+        C(regex), one of
+        C(cluster), C(redirect), C(status), and may have C(body), C(timeout), C(prefix_rewrite).
+      - C(tls), to serve TLS, with C(certificate_chain) and C(private_key), paths on the gateway.
+      - C(http_connection_manager), anything else that Envoy's C(HttpConnectionManager) has, merged over the result.
+      - C(envoy), anything else that Envoy's C(Listener) has, merged over the result. A whole one needs only C(name)
+        beside it.
     type: list
     elements: dict
     default: []
-    suboptions:
-      name:
-        description: The name of the listener.
-        type: str
-        required: true
-      address:
-        description: The IP address to bind. Default is V(0.0.0.0).
-        type: str
-      port:
-        description: The TCP port to bind.
-        type: int
-      tls:
-        description: Serve TLS. C(certificate_chain) and C(private_key) are paths on the gateway.
-        type: dict
-      filters:
-        description:
-          - Names from O(filters), in the order in which a request meets them.
-          - Has to be said, even if it is the empty list, since a listener without a filter serves everybody.
-        type: list
-        elements: str
-      virtual_hosts:
-        description:
-          - Each has C(domains) and C(routes).
-          - A route has one of C(path), C(prefix), C(regex), one of C(cluster), C(redirect), C(status),
-            and may have C(body), C(timeout), C(prefix_rewrite).
-        type: list
-        elements: dict
-      envoy:
-        description:
-          - Anything else that Envoy's C(Listener) has, merged over the result.
-          - With it, O(listeners[].name) is enough.
-        type: dict
   filters:
     description:
       - The filters that listeners may name.
@@ -193,10 +157,11 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     for index, item in enumerate(params["filters"]):
         if item["name"] in types:
             raise invalid(f"filters[{index}].name", repr(item["name"]) + " twice", "each filter once")
+        filter_kind(item["name"], f"filters[{index}].name")
         types[item["name"]] = filter_type(item["engine"], item["type"], f"filters[{index}]")
-    clusters = _routing.clusters(_given(params["clusters"]))
+    clusters = _routing.clusters(params["clusters"])
     names = [cluster["name"] for cluster in clusters]
-    listeners = _routing.listeners(_given(params["listeners"]), types, gateway.store.directory, names)
+    listeners = _routing.listeners(params["listeners"], types, gateway.store.directory, names)
 
     before = gateway.shelf(CLUSTERS).content()
     # What the listeners in service still use goes last.
@@ -223,11 +188,6 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
         "listeners": _result(second),
         "diff": [_diff(CLUSTERS.name, first, clusters), _diff(LISTENERS.name, second, listeners)],
     }
-
-
-def _given(items: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
-    """Ansible fills in every suboption that was left out with ``None``."""
-    return [{key: value for key, value in item.items() if value is not None} for item in items]
 
 
 def _install(gateway: Gateway, name: str) -> bool:
@@ -262,34 +222,9 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_arguments.OPTIONS,
-            "clusters": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "endpoints": {"type": "list", "elements": "str"},
-                    "type": {"type": "str"},
-                    "connect_timeout": {"type": "str"},
-                    "http2": {"type": "bool"},
-                    "tls": {"type": "dict"},
-                    "envoy": {"type": "dict"},
-                },
-            },
-            "listeners": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "address": {"type": "str"},
-                    "port": {"type": "int"},
-                    "tls": {"type": "dict"},
-                    "filters": {"type": "list", "elements": "str"},
-                    "virtual_hosts": {"type": "list", "elements": "dict"},
-                    "envoy": {"type": "dict"},
-                },
-            },
+            # Their keys are read by _routing, whose errors say which item is wrong.
+            "clusters": {"type": "list", "elements": "dict", "default": []},
+            "listeners": {"type": "list", "elements": "dict", "default": []},
             "filters": {
                 "type": "list",
                 "elements": "dict",

@@ -98,6 +98,10 @@ class RealGateway:
         self.log = self.root / "logs" / "envoy.log"
         self.extensions = self.root / "extensions"
         self.port = free_port()
+        #: for envoy_binary: a throwaway Envoy that lets everything pass, so that the running one has to refuse
+        self.blind = self.root / "blind"
+        self.blind.write_text("#!/bin/sh\necho configuration OK\n")
+        self.blind.chmod(0o755)
         self.process: subprocess.Popen[bytes] | None = None
         for folder in (self.directory, self.extensions, self.log.parent):
             folder.mkdir(mode=0o700)

@@ -67,7 +67,7 @@ if os.environ.get(INSIDE):
 
     def test_full_and_refused_by_envoy(disk):
         """The way back needs no room: it was made ready before the live file changed."""
-        blind = native_users("foo-without-a-password", envoy_binary=shutil.which("true"))
+        blind = native_users("foo-without-a-password", envoy_binary=str(disk.blind))
         ballast = disk.directory / "ballast"
         outcomes = set()
         for room in range(18):

@@ -9,7 +9,6 @@ import contextlib
 import datetime
 import http.server
 import ipaddress
-import shutil
 import socket
 import ssl
 import threading
@@ -22,7 +21,6 @@ from cryptography.x509.oid import NameOID
 from real import HOST, NATIVE, free_port, htpasswd, native_users
 
 BROKEN = {"listener_filters": [{"name": "no such filter"}]}
-BLIND = {"envoy_binary": shutil.which("true")}
 
 
 @contextlib.contextmanager
@@ -105,7 +103,10 @@ def test_refused_listeners_bring_the_clusters_back(gateway):
         broken = route_to(gateway, "one")
         broken["envoy"] = BROKEN
         changed = [{"name": "one", "endpoints": [two]}]
-        for options, code in (({}, "refused_in_validation"), (BLIND, "refused_by_envoy")):
+        for options, code in (
+            ({}, "refused_in_validation"),
+            ({"envoy_binary": str(gateway.blind)}, "refused_by_envoy"),
+        ):
             result = gateway.config(clusters=changed, listeners=[broken], **options)
             assert result.code == code
             assert "no such filter" in result["msg"]
@@ -134,7 +135,7 @@ def test_a_port_that_another_process_holds(gateway):
 
 def test_a_first_listener_that_is_refused_leaves_none(gateway):
     broken = {**gateway.listener(), "envoy": BROKEN}
-    result = gateway.config(listeners=[broken], **BLIND)
+    result = gateway.config(listeners=[broken], envoy_binary=str(gateway.blind))
     assert (result.code, result["action"]) == ("refused_by_envoy", "restored")
     assert "the empty configuration is in service again" in result["msg"]
     assert gateway.serve(NATIVE)["listeners"]["action"] == "published"

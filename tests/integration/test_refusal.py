@@ -1,10 +1,7 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Envoy refuses although the throwaway Envoy let it pass, and what that leaves behind.
-
-``envoy_binary: /bin/true`` is a throwaway Envoy that lets everything pass.
-"""
+"""What Envoy refuses although the throwaway Envoy let it pass, and what that leaves behind."""
 
 from __future__ import annotations
 
@@ -15,10 +12,9 @@ import shutil
 import pytest
 from real import NATIVE, TYPE, content_addressed, htpasswd, native_users, wait_until
 
-BLIND = {"envoy_binary": shutil.which("true")}
 GOOD = native_users(htpasswd("foo", "bar"))
 NEXT = native_users(htpasswd("foo", "baz"))
-BAD = native_users("foo-without-a-password", **BLIND)
+BAD = "foo-without-a-password"
 REASON = "basic auth: invalid htpasswd format, username:password is expected"
 
 
@@ -27,6 +23,11 @@ def served(gateway):
     gateway.serve(NATIVE)
     assert not gateway.filter("users", **GOOD).failed
     return gateway
+
+
+def push_bad(gateway):
+    """Publish what only the running Envoy may refuse."""
+    return gateway.filter("users", **native_users(BAD, envoy_binary=str(gateway.blind)))
 
 
 def in_service(gateway, credential):
@@ -42,7 +43,7 @@ def in_service(gateway, credential):
 def test_refused_by_envoy_is_restored_and_told(served):
     before = served.filter("users", check=True, **GOOD)["version"]
     for _retry in range(3):
-        result = served.filter("users", **BAD)
+        result = push_bad(served)
         assert (result.failed, result.code, result["action"]) == (True, "refused_by_envoy", "restored")
         assert REASON in result["msg"]
         assert result["failure"]["details"]["reason"] == REASON
@@ -55,14 +56,14 @@ def test_refused_by_envoy_is_restored_and_told(served):
 
 
 def test_the_refused_content_is_nowhere_left(served):
-    served.filter("users", **BAD)
-    assert not [name for name, data in served.files().items() if b"foo-without-a-password" in data]
+    push_bad(served)
+    assert not [name for name, data in served.files().items() if BAD.encode() in data]
     assert not [name for name in served.files() if "staged" in name]
 
 
 def test_a_first_revision_that_is_refused_leaves_the_deny(gateway):
     gateway.serve(NATIVE)
-    result = gateway.filter("users", **BAD)
+    result = push_bad(gateway)
     assert (result.code, result["action"]) == ("refused_by_envoy", "restored")
     assert "the refusal of all traffic is in service again" in result["msg"]
     assert gateway.get("foo:bar") == 403
@@ -72,7 +73,7 @@ def test_a_first_revision_that_is_refused_leaves_the_deny(gateway):
 
 def test_unrelated_listener_updates_go_through_after_a_refusal(served):
     """With a refused filter in place Envoy refuses every listener that names it; restored, it does not."""
-    served.filter("users", **BAD)
+    push_bad(served)
     listener = served.listener(NATIVE)
     listener["virtual_hosts"][0]["routes"][0]["body"] = "served anew"
     assert served.config(filters=[NATIVE], listeners=[listener])["listeners"]["action"] == "published"
