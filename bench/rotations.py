@@ -20,6 +20,8 @@ CONNECTIONS = 32
 #: Milliseconds between an answer and the next request, so that there is a latency to disturb: where the load takes all
 #: of the machine, the latency is only the length of a queue.
 DELAY = 10
+#: Seconds that wrk gets to open its connections.
+SETTLE = 0.3
 #: Seconds from one rotation to the next, at least.
 PACE = 0.7
 
@@ -32,8 +34,10 @@ def _connections(gateway: Rotating) -> tuple[int, int]:
 
 def _window(gateway: Rotating, during: t.Callable[[], object]) -> tuple[Outcome, int]:
     """Load while something is done: what wrk counted, and how many of its connections were closed, or opened anew."""
+    wait(lambda: _connections(gateway)[1] == 0)
     with Wrk(gateway.gateway.port, STEADY, CONNECTIONS, DELAY) as wrk:
-        # wrk first tries the address with one connection more.
+        # wrk first tries the address with a connection that it closes again.
+        time.sleep(SETTLE)
         wait(lambda: _connections(gateway)[1] == CONNECTIONS)
         before, _open = _connections(gateway)
         during()
