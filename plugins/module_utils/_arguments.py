@@ -28,22 +28,30 @@ OPTIONS: dict[str, t.Any] = {
     "keep": {"type": "int", "default": 5},
 }
 
+#: What a module does with its options and its gateway.
+Apply = t.Callable[[dict[str, t.Any], Gateway], dict[str, t.Any]]
+
 #: A throwaway Envoy has to load a foreign library; that is slow on a busy host, and it changes nothing meanwhile.
 _SHORTEST_VALIDATION = 10.0
 
 
-def run(module: AnsibleModule, apply: t.Callable[[dict[str, t.Any], Gateway], dict[str, t.Any]]) -> None:
+def run(module: AnsibleModule, apply: Apply) -> None:
     """End the module with what ``apply`` makes of its options and its gateway, or with the failure that it raises."""
+    outcome = _attempt(module, apply)
+    # Not in an exception handler: Ansible can be told to print tracebacks, and what caused a failure may quote a secret.
+    if isinstance(outcome, Failure):
+        action = "restored" if "restored" in outcome.details else "none"
+        module.fail_json(msg=outcome.message, failure=outcome.as_dict(), action=action)
+    else:
+        module.exit_json(**outcome)
+
+
+def _attempt(module: AnsibleModule, apply: Apply) -> dict[str, t.Any] | Failure:
     try:
         with opened(module.params, write=not module.check_mode) as gateway:
-            result = apply(module.params, gateway)
-    except Failure as error:
-        failure = error
-    else:
-        module.exit_json(**result)
-    # Not within the handler: Ansible can be told to print tracebacks, and what caused a failure may quote a secret.
-    action = "restored" if "restored" in failure.details else "none"
-    module.fail_json(msg=failure.message, failure=failure.as_dict(), action=action)
+            return apply(module.params, gateway)
+    except Failure as failure:
+        return failure
 
 
 @contextlib.contextmanager

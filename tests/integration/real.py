@@ -76,6 +76,7 @@ def _run(program: list[str], arguments: dict[str, t.Any]) -> subprocess.Complete
         capture_output=True,
         text=True,
         timeout=120,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY / "build" / "collections")},
     )
 
@@ -121,7 +122,8 @@ class RealGateway:
         """Start Envoy and wait until it answers."""
         path = self.root / "bootstrap.json"
         path.write_text(json.dumps(self.bootstrap))
-        command = [str(self.binary), "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1"]
+        # With hot restart, Envoy asks the kernel to be ended together with the thread that started it.
+        command = [str(self.binary), "-c", str(path), "--disable-hot-restart", "--concurrency", "1"]
         logging = ["--log-path", str(self.log), "--file-flush-interval-msec", "100"]
         self.process = subprocess.Popen([*command, *logging, *options], stderr=subprocess.DEVNULL)
         wait_until(lambda: b"LIVE" in self.admin.get("/ready"), f"Envoy is not ready: {self.tail()}")
