@@ -22,14 +22,11 @@ _WATCHED = 4
 _LIVE = 1000
 
 
-class Passwords(t.NamedTuple):
-    """foo's changes. alice is everybody else: hers stays, so none of her requests may fail."""
-
-    foo: str
-    alice: str
+class Passwords(dict[str, str]):
+    """By user. foo's changes; alice is everybody else: hers stays, so none of her requests may fail."""
 
     def variables(self, key: str = "password") -> dict[str, t.Any]:
-        users = [{"username": name, key: f"${{secret.{name}_password}}"} for name in self._fields]
+        users = [{"username": name, key: f"${{secret.{name}_password}}"} for name in self]
         return {
             "envoy_filters": [
                 {
@@ -39,7 +36,7 @@ class Passwords(t.NamedTuple):
                     "config": {"realm": "httpbin", "users": users},
                 }
             ],
-            "envoy_filters_secrets": {f"{name}_password": value for name, value in self._asdict().items()},
+            "envoy_filters_secrets": {f"{name}_password": value for name, value in self.items()},
         }
 
 
@@ -74,12 +71,12 @@ def _tell(report: Report, place: Place) -> None:
     report.title("moe.gateway: a gateway, and a credential that changes while it serves")
     report.note(f"what Ansible prints goes to {place.log.relative_to(ROOT)}")
     old = Passwords(foo="bar", alice=secrets.token_urlsafe(12))
-    new = old._replace(foo=secrets.token_urlsafe(12))
+    new = Passwords(old, foo=secrets.token_urlsafe(12))
     _set_up(report, place, old)
     quiet = Connection(place.port)
     _first_requests(report, place, quiet)
     report.doing("opening connections")
-    load = Load(place.port, f"alice:{old.alice}")
+    load = Load(place.port, f"alice:{old['alice']}")
     try:
         _rotate(report, place, load, quiet, old, new)
         _bad_configuration(report, place, load, new)
@@ -127,14 +124,14 @@ def _rotate(report: Report, place: Place, load: Load, quiet: Connection, old: Pa
     report.section("Rotate foo's password under load: ansible-playbook moe.gateway.rotate -i inventory/local")
     before = place.facts()
     traffic = Traffic(load)
-    watch = Watch(place.port, [get(f"foo:{old.foo}")] * _WATCHED, place.live, pause=0.001)
+    watch = Watch(place.port, [get(f"foo:{old['foo']}")] * _WATCHED, place.live, pause=0.001)
     try:
         report.doing("running rotate")
         rotate = place.play("rotate", **new.variables())
         if not rotate.succeeded:
             raise SetupError("The playbook rotate failed.", rotate.reason or tail(rotate.output))
-        old_status = quiet.status(get(f"foo:{old.foo}"))
-        new_status = once(place.port, f"foo:{new.foo}")
+        old_status = quiet.status(get(f"foo:{old['foo']}"))
+        new_status = once(place.port, f"foo:{new['foo']}")
     finally:
         watch.stop()
     after = place.facts()
@@ -200,6 +197,6 @@ def _refused(
         after.revision,
     )
     _claim_untouched(report, before, after)
-    statuses = once(place.port, f"foo:{passwords.foo}"), once(place.port)
+    statuses = once(place.port, f"foo:{passwords['foo']}"), once(place.port)
     report.claim("foo, and no credential", statuses == (200, 401), "{}, {}".format(*statuses))
     traffic.claim(report)

@@ -38,7 +38,7 @@ _SHORTEST_VALIDATION = 10.0
 def run(module: AnsibleModule, apply: Apply) -> None:
     """End the module with what ``apply`` makes of its options and its gateway, or with the failure that it raises."""
     outcome = _attempt(module, apply)
-    # Not in an exception handler: Ansible can be told to print tracebacks, and what caused a failure may quote a secret.
+    # Not in an exception handler: Ansible can print tracebacks, and what caused a failure may quote a secret.
     if isinstance(outcome, Failure):
         action = "restored" if "restored" in outcome.details else "none"
         module.fail_json(msg=outcome.message, failure=outcome.as_dict(), action=action)
