@@ -16,7 +16,9 @@ from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, P
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Store
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Gateway
-from ansible_collections.moe.gateway.plugins.module_utils._validator import Validator
+
+if t.TYPE_CHECKING:
+    from ansible_collections.moe.gateway.plugins.module_utils._validator import Validator
 
 #: See the doc fragment ``moe.gateway.gateway``.
 OPTIONS: dict[str, t.Any] = {
@@ -69,6 +71,9 @@ def opened(params: dict[str, t.Any], write: bool) -> t.Iterator[Gateway]:
     store = Store(directory.rstrip("/"), Files(uid, gid))
 
     def validator(peer: Peer) -> Validator:
+        # Every import costs each run some milliseconds; one that has nothing to do needs no validator.
+        from ansible_collections.moe.gateway.plugins.module_utils._validator import Validator
+
         binary = params["envoy_binary"] or f"/proc/{peer.process.pid}/exe"
         return Validator(binary, peer.uid, peer.gid, max(timeout, _SHORTEST_VALIDATION))
 

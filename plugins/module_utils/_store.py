@@ -277,7 +277,9 @@ class Shelf:
             seen.append(record.confirmed.version.generation)
         return max(seen, default=0) + 1
 
-    def publish(self, content: t.Any, spare: t.Any, version: Version) -> Publish:
+    def publish(
+        self, content: t.Any, spare: t.Any, version: Version, clock: t.Callable[[], float] = time.monotonic
+    ) -> Publish:
         """Put ``content`` in place as ``version``; keep ``spare`` staged as the next one, should Envoy refuse.
 
         All that either end needs is on the disk before the live file changes: a disk that fills up can no longer
@@ -292,6 +294,7 @@ class Shelf:
             try:
                 for item in (data, data, spare_data, spare_data):
                     staged.append(self.store.stage(item))
+                renamed = clock()
                 self.files.rename(staged[0], self.live)
             except OSError:
                 self._remove(staged)
@@ -302,7 +305,7 @@ class Shelf:
             except OSError:
                 self._remove(staged[1:])
                 raise
-        return Publish(self, version, back, *staged[1:])
+        return Publish(self, version, back, renamed, *staged[1:])
 
     def _remove(self, staged: list[str]) -> None:
         for path in staged:
@@ -382,11 +385,15 @@ class Shelf:
 class Publish:
     """One publish whose outcome is open. It ends by :meth:`accept`, or by :meth:`restore` and :meth:`restored`."""
 
-    def __init__(self, shelf: Shelf, version: Version, back: Version, copy: str, undo: str, undo_copy: str) -> None:
+    def __init__(
+        self, shelf: Shelf, version: Version, back: Version, renamed: float, copy: str, undo: str, undo_copy: str
+    ) -> None:
         self.shelf = shelf
         self.version = version
         #: the version under which the last good content would come back
         self.back = back
+        #: when the live file was put in place, by the clock that was given
+        self.renamed = renamed
         self._copy = copy
         self._undo = undo
         self._undo_copy = undo_copy

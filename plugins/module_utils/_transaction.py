@@ -25,9 +25,12 @@ from ansible_collections.moe.gateway.plugins.module_utils._decision import (
 from ansible_collections.moe.gateway.plugins.module_utils._engines import type_name
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS, LISTENERS, Kind, pointers
+from ansible_collections.moe.gateway.plugins.module_utils._log import Log
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version, mask
 from ansible_collections.moe.gateway.plugins.module_utils._store import Publish, Record, Shelf, Store, now
-from ansible_collections.moe.gateway.plugins.module_utils._validator import Log, Validator
+
+if t.TYPE_CHECKING:
+    from ansible_collections.moe.gateway.plugins.module_utils._validator import Validator
 
 #: Seconds between two looks at Envoy while it takes an update: short at first, since it takes one in a millisecond.
 _FIRST_PAUSE = 0.0005
@@ -146,11 +149,10 @@ class Gateway:
                 shelf.confirm(_record(version, running, desired.view), self.keep)
             return outcome
         log = Log(server.log_path, running.process.pid)
-        publish = shelf.publish(desired.content, shelf.last_good(record), version)
-        published = self.clock()
+        publish = shelf.publish(desired.content, shelf.last_good(record), version, self.clock)
         try:
             running, server = self._confirm(kind, version, running)
-            propagation = (self.clock() - published) * 1000
+            propagation = (self.clock() - publish.renamed) * 1000
             desired.check_after(running.process)
             if not publish.untouched():
                 raise Failure("changed_meanwhile", f"{shelf.live} was changed by somebody else during this run.")

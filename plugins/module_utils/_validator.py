@@ -9,10 +9,8 @@ import contextlib
 import errno
 import json
 import os
-import re
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import time
@@ -20,11 +18,8 @@ import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils._engines import GOLANG
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._log import LOG_LINE, reasons
 from ansible_collections.moe.gateway.plugins.module_utils._revision import mask
-
-_LOG_LINE = re.compile(r"^\[[-0-9 :.]+\]\[\d+\]\[(\w+)\]\[([\w.-]+)\] (?:\[[^\]]*\] )?", re.MULTILINE)
-#: What Envoy repeats of what it was given: it may hold secrets. In protobuf's text form; as JSON.
-_REPEATED = re.compile(r"(?:: )?goo\.gle/debug\w*.*?(?:\n: |\Z)|(?<=\)): \{.*", re.DOTALL)
 
 
 class Validator:
@@ -50,7 +45,7 @@ class Validator:
         status, answer, output = self._run(json.dumps(bootstrap).encode())
         if status == 0 and answer.rstrip().endswith("OK"):
             return
-        if status >= 0 and not _LOG_LINE.search(output):
+        if status >= 0 and not LOG_LINE.search(output):
             message = f"envoy_binary: {self.binary} is not Envoy: it gives no verdict on a configuration."
             raise Failure("no_envoy_binary", message, binary=self.binary)
         if status < 0:
@@ -95,6 +90,9 @@ class Validator:
             except OSError as error:
                 message = f"envoy_binary: {self.binary} can't be run: {error.strerror}."
                 raise Failure("no_envoy_binary", message, binary=self.binary) from error
+            # The requests that the gateway serves meanwhile go first.
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, 19)
             try:
                 deadline = time.monotonic() + self.timeout
                 _feed(pipe, bootstrap, process, deadline)
@@ -131,51 +129,3 @@ def _feed(pipe: str, data: bytes, process: subprocess.Popen[bytes], deadline: fl
     finally:
         if descriptor >= 0:
             os.close(descriptor)
-
-
-def reasons(log: str) -> str:
-    """What Envoy and the extension give as reasons in a log at level warning, as one line."""
-    own, envoy = [], []
-    marks = list(_LOG_LINE.finditer(log))
-    for mark, end in zip(marks, [*(following.start() for following in marks[1:]), len(log)]):
-        level, logger = mark.groups()
-        line = log[mark.end() : end]
-        text = re.sub(r"^error initializing configuration '[^']*': ", "", line)
-        text = re.sub(r"^.*config update rejected: ", "", text)
-        text = " ".join(_REPEATED.sub("", text).split())
-        if logger == "dynamic_modules" and level in ("error", "critical"):
-            own.append(text)
-        elif level in ("error", "critical") or "rejected" in line:
-            envoy.append(text)
-    seen = dict.fromkeys(part.rstrip(".") for part in [*own, *envoy] if part)
-    return "; ".join(seen)
-
-
-class Log:
-    """What Envoy writes into its log from now on, where that is a file."""
-
-    #: Seconds to wait for lines that Envoy keeps back (``--file-flush-interval-msec``, 10 seconds by default).
-    patience = 1.0
-
-    def __init__(self, path: str, pid: int) -> None:
-        """:param path: Envoy's ``--log-path``; empty if it logs to its standard error."""
-        self.path = path or f"/proc/{pid}/fd/2"
-        self.start = -1
-        with contextlib.suppress(OSError):
-            status = os.stat(self.path)
-            if stat.S_ISREG(status.st_mode):
-                self.start = status.st_size
-
-    def reasons(self) -> str:
-        """Reasons since the start; empty if there is no file, or it can't be read, or nothing comes in time."""
-        deadline = time.monotonic() + self.patience
-        while self.start >= 0:
-            with contextlib.suppress(OSError), open(self.path, "rb") as file:
-                file.seek(self.start)
-                found = reasons(file.read(1024 * 1024).decode("utf-8", "replace"))
-                if found:
-                    return found
-            if time.monotonic() >= deadline:
-                break
-            time.sleep(0.05)
-        return ""

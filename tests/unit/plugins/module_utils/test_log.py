@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.moe.gateway.plugins.module_utils._validator import reasons
+from ansible_collections.moe.gateway.plugins.module_utils._log import reasons
 
 CRITICAL = "[2030-01-31 12:00:00.123][77][critical][main] [source/server/config_validation/server.cc:76] "
 REFUSED = CRITICAL + "error initializing configuration '/tmp/x/bootstrap.json': "
