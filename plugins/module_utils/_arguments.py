@@ -14,6 +14,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Peer
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._process import binary
 from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Store
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Gateway
 
@@ -74,8 +75,8 @@ def opened(params: dict[str, t.Any], write: bool) -> t.Iterator[Gateway]:
         # Every import costs each run some milliseconds; one that has nothing to do needs no validator.
         from ansible_collections.moe.gateway.plugins.module_utils._validator import Validator
 
-        binary = params["envoy_binary"] or f"/proc/{peer.process.pid}/exe"
-        return Validator(binary, peer.uid, peer.gid, max(timeout, _SHORTEST_VALIDATION))
+        envoy = params["envoy_binary"] or binary(peer.process.pid)
+        return Validator(envoy, peer.uid, peer.gid, max(timeout, _SHORTEST_VALIDATION))
 
     gateway = Gateway(store, Admin(params["admin_socket"], timeout), validator, timeout, keep, write)
     with store.locked(timeout, write):

@@ -24,6 +24,20 @@ def started(pid: int) -> int:
         return 0
 
 
+def binary(pid: int) -> str:
+    """A path of the executable that a process runs, which a process of the same user may execute.
+
+    ``/proc/PID/exe`` itself is closed to others of its user if the process has capabilities that they lack. It is the
+    only path left where the file was removed or replaced since.
+    """
+    link = f"/proc/{pid}/exe"
+    try:
+        path = os.readlink(link)
+        return path if os.path.samefile(path, link) else link
+    except OSError:
+        return link
+
+
 class Library(t.NamedTuple):
     """A file with code that a process has mapped."""
 

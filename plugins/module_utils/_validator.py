@@ -23,7 +23,7 @@ from ansible_collections.moe.gateway.plugins.module_utils._revision import mask
 
 
 class Validator:
-    """:param binary: the Envoy to ask: the one that runs, ``/proc/PID/exe``, unless the user names another.
+    """:param binary: the Envoy to ask: the one that runs, unless the user names another.
 
     :param uid: the user that it runs as, where this process may choose: a foreign library is never loaded as root.
     :param timeout: seconds for its answer.

@@ -19,7 +19,11 @@ from ansible_collections.moe.gateway.plugins.module_utils._engines import Extens
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 
 CODE = b"\x7fELF code" * 300_000  # more than is read at once
-ME = Process(os.getpid(), _process.started(os.getpid()))
+
+
+def me():
+    """This process; ansible-test runs each test in one of its own."""
+    return Process(os.getpid(), _process.started(os.getpid()))
 
 
 def extension(folder, data=CODE):
@@ -122,13 +126,13 @@ def test_a_named_pipe_is_not_waited_for(tmp_path):
 
 def test_the_library_is_loaded(library):
     with loaded(library):
-        _library.check_not_replaced(library, ME)
-        _library.check_loaded(library, ME)
+        _library.check_not_replaced(library, me())
+        _library.check_loaded(library, me())
 
 
 def test_the_library_is_not_loaded_yet(library):
-    _library.check_not_replaced(library, ME)
-    failure = refused("extension_not_loaded", _library.check_loaded, library, ME)
+    _library.check_not_replaced(library, me())
+    failure = refused("extension_not_loaded", _library.check_loaded, library, me())
     assert str(os.getpid()) in failure.message
     assert library.path in failure.message
 
@@ -143,18 +147,18 @@ def test_the_process_runs_what_was_there_before(library):
     """The same path is never read again: Envoy would go on with the old code and report success."""
     with loaded(library):
         replace(library)
-        failure = refused("extension_replaced", _library.check_not_replaced, library, ME)
+        failure = refused("extension_replaced", _library.check_not_replaced, library, me())
         assert library.path in failure.message
         assert "Nothing has changed." in failure.message
-        refused("extension_not_loaded", _library.check_loaded, library, ME)
+        refused("extension_not_loaded", _library.check_loaded, library, me())
 
 
 def test_a_library_that_was_copied_again_and_loaded_again(library):
     with loaded(library):
         replace(library)
         with loaded(library):
-            refused("extension_replaced", _library.check_not_replaced, library, ME)
-            _library.check_loaded(library, ME)
+            refused("extension_replaced", _library.check_not_replaced, library, me())
+            _library.check_loaded(library, me())
 
 
 @pytest.fixture
@@ -166,11 +170,11 @@ def linked(library, tmp_path):
 
 def test_a_library_behind_a_link_is_loaded(linked):
     with loaded(linked):
-        _library.check_not_replaced(linked, ME)
-        _library.check_loaded(linked, ME)
+        _library.check_not_replaced(linked, me())
+        _library.check_loaded(linked, me())
 
 
 def test_a_library_behind_a_link_was_replaced(linked):
     with loaded(linked):
         replace(linked)
-        refused("extension_replaced", _library.check_not_replaced, linked, ME)
+        refused("extension_replaced", _library.check_not_replaced, linked, me())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -181,3 +182,30 @@ def test_a_bound_socket_that_does_not_listen_takes_nothing():
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", port))
         assert _process.intruders(os.getpid(), [("127.0.0.1", port)]) == []
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A process of an executable of its own."""
+    executable = tmp_path / "sleeper"
+    shutil.copyfile(shutil.which("sleep"), str(executable))
+    executable.chmod(0o755)
+    process = subprocess.Popen([str(executable), "60"])
+    yield executable, process.pid
+    process.kill()
+    process.wait()
+
+
+def test_the_binary_of_a_process(running):
+    executable, pid = running
+    assert _process.binary(pid) == str(executable)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_binary_that_was_removed_or_replaced(running, replaced):
+    """Another version under the same path would judge by other rules."""
+    executable, pid = running
+    executable.unlink()
+    if replaced:
+        executable.write_bytes(b"another")
+    assert _process.binary(pid) == f"/proc/{pid}/exe"
