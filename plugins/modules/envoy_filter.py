@@ -106,6 +106,9 @@ options:
         description: Certificates to trust for https, as a path on the gateway. Default is the system's.
         type: path
 extends_documentation_fragment: [moe.gateway.gateway]
+notes:
+  - Without pipelining, Ansible puts every module with its options into a temporary file that only its user may read.
+    With C(ansible_pipelining) set for the task, as the role C(moe.gateway.envoy_filters) does it, there is none.
 seealso:
   - module: moe.gateway.envoy_config
   - module: moe.gateway.envoy_info
@@ -133,6 +136,8 @@ EXAMPLES = r"""
         headers: {host: httpbin.example.com}
         basic_auth: foo:${secret.foo_password}
         status: 200
+  vars:
+    ansible_pipelining: true
 
 - name: Limit the rate of requests with a filter that Envoy brings along
   moe.gateway.envoy_filter:

