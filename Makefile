@@ -39,7 +39,8 @@ test-go: setup-test ## Check, test and fuzz the Go examples
 test-units: setup-test ## Run the unit tests on every Python from 3.9 on that this machine has
 	$(PYTHON) tools/ansible_test.py units
 
-test-integration: setup-test ## Run the integration tests against a real Envoy
+test-integration: extension setup-test ## Run the integration tests against a real Envoy
+	$(PYTHON) tools/build_extension.py examples/basic_auth --toolchain pypi -o build/extensions/portable/basic_auth.so
 	$(PYTHON) -m pytest tests/integration
 
 bench: setup-test ## Measure the figures that the README gives
