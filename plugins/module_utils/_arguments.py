@@ -69,6 +69,12 @@ def opened(params: dict[str, t.Any], write: bool) -> t.Iterator[Gateway]:
     if not os.path.isabs(directory):
         raise invalid("directory", repr(directory), "an absolute path")
     uid, gid = _owner(directory, params["owner"])
+    if os.geteuid() not in (0, uid):
+        raise Failure(
+            "wrong_user",
+            f"directory: found {directory} of user id {uid}, and this runs as user id {os.geteuid()}. "
+            "Run as that user, or with become. Nothing has changed.",
+        )
     store = Store(directory.rstrip("/"), Files(uid, gid))
 
     def validator(peer: Peer) -> Validator:

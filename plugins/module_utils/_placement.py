@@ -135,8 +135,7 @@ class Placement:
             status = os.stat(path)
         except FileNotFoundError:
             if self.write:
-                uid, gid = _ids(self.owner, self.group)
-                _make_directory(path, bits, uid, gid)
+                _make_directory(path, bits, *_ids(self.owner, self.group))
             self._note(path, None, _describe(bits, self.owner))
             return
         if not stat.S_ISDIR(status.st_mode):
@@ -154,7 +153,7 @@ class Placement:
             )
         if stat.S_IMODE(status.st_mode) != bits:
             if self.write:
-                os.chmod(path, bits)
+                _set(path, bits)
             self._note(path, _describe(stat.S_IMODE(status.st_mode), self.owner), _describe(bits, self.owner))
 
     def _file(
@@ -179,8 +178,7 @@ class Placement:
                 raise invalid(f"{at}.path", f"something other than a file at {path}", "a file")
             if initial:
                 return
-            with open(path, "rb") as file:
-                old = file.read()
+            old = Files(status.st_uid, status.st_gid).read(path)
             before = _describe(stat.S_IMODE(status.st_mode), _user(status.st_uid), old)
             if old == data and stat.S_IMODE(status.st_mode) == bits and (status.st_uid, status.st_gid) == (uid, gid):
                 return
@@ -197,10 +195,9 @@ class Placement:
         new = os.path.join(os.path.dirname(path), f".new-{secrets.token_hex(8)}-{os.path.basename(path)}")
         files = Files(uid, gid)
         try:
-            files.create(new, data)
+            files.create(new, data, bits)
             if validate:
                 _validate(f"{at}.content", path, [part.replace("%s", new) for part in validate], uid, gid)
-            os.chmod(new, bits)
             files.rename(new, path)
         finally:
             files.remove(new)
@@ -263,8 +260,17 @@ def _explained(path: str) -> t.Iterator[None]:
 def _make_directory(path: str, bits: int, uid: int, gid: int) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     os.mkdir(path, 0o700)
-    os.chown(path, uid, gid)
-    os.chmod(path, bits)
+    _set(path, bits, uid, gid)
+
+
+def _set(path: str, bits: int, uid: int = -1, gid: int = -1) -> None:
+    """Mode and owner of a directory, not of what a link leads to that somebody put in its place meanwhile."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, uid, gid)
+        os.fchmod(descriptor, bits)
+    finally:
+        os.close(descriptor)
 
 
 def _mode(at: str, text: str) -> int:

@@ -40,37 +40,80 @@ _HIGHEST = 1_000_000_000
 
 
 class Files:
-    """File operations one system call at a time. ``step`` is called before each that changes something."""
+    """File operations as the user that owns the files, one system call that changes something at a time.
+
+    Root lends itself to that user for each: Envoy's user owns the directory, and a link that it planted there must not
+    lead root where that user could not go itself.
+    """
 
     def __init__(self, uid: int, gid: int) -> None:
         self.uid = uid
         self.gid = gid
 
     def step(self, what: str) -> None:
-        """A place for a test to end the process at."""
+        """Called before each change: a place for a test to end the process at."""
+
+    @contextlib.contextmanager
+    def _as_owner(self) -> t.Iterator[None]:
+        if os.geteuid() != 0 or self.uid == 0:
+            yield
+            return
+        gid, groups = os.getegid(), os.getgroups()
+        os.setgroups([])
+        os.setegid(self.gid)
+        os.seteuid(self.uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(gid)
+            os.setgroups(groups)
+
+    def status(self, path: str) -> os.stat_result:
+        """Of the path itself, if it is a link."""
+        with self._as_owner():
+            return os.lstat(path)
+
+    def exists(self, path: str) -> bool:
+        with self._as_owner():
+            return os.path.lexists(path)
+
+    def is_directory(self, path: str) -> bool:
+        with self._as_owner():
+            return os.path.isdir(path)
+
+    def names(self, path: str) -> list[str]:
+        with self._as_owner():
+            return os.listdir(path)
 
     def read(self, path: str) -> bytes:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with self._as_owner():
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise Failure("not_a_file", f"{path} is not a regular file.", path=path)
             return file.read(_MAX_FILE)
 
+    def open_directory(self, path: str) -> int:
+        """A descriptor, to lock or to sync."""
+        with self._as_owner():
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def make_directory(self, path: str) -> None:
-        # One that a killed run made may yet have to be given away.
-        if os.path.isdir(path) and os.stat(path).st_uid == self.uid:
+        if self.is_directory(path):
             return
         self.step(f"mkdir {path}")
-        with contextlib.suppress(FileExistsError):
+        with self._as_owner(), contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
-        os.chown(path, self.uid, self.gid)
 
-    def create(self, path: str, data: bytes) -> None:
-        """A new private file, whole and on the disk when this returns; removed again if that fails."""
+    def create(self, path: str, data: bytes, mode: int = 0o600) -> None:
+        """A new file, whole and on the disk when this returns; removed again if that fails."""
         self.step(f"create {path}")
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with self._as_owner():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path, flags, 0o600)
         try:
-            os.fchown(descriptor, self.uid, self.gid)
+            os.fchmod(descriptor, mode)
             self.step(f"write {path}")
             rest = memoryview(data)
             while rest:
@@ -78,18 +121,20 @@ class Files:
             self.step(f"sync {path}")
             os.fsync(descriptor)
         except OSError:
-            os.unlink(path)
+            with self._as_owner():
+                os.unlink(path)
             raise
         finally:
             os.close(descriptor)
 
     def rename(self, source: str, target: str) -> None:
         self.step(f"rename {target}")
-        os.rename(source, target)
+        with self._as_owner():
+            os.rename(source, target)
 
     def sync_directory(self, path: str) -> None:
         self.step(f"sync {path}")
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = self.open_directory(path)
         try:
             os.fsync(descriptor)
         finally:
@@ -97,8 +142,13 @@ class Files:
 
     def remove(self, path: str) -> None:
         self.step(f"unlink {path}")
-        with contextlib.suppress(FileNotFoundError):
+        with self._as_owner(), contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+    def remove_directory(self, path: str) -> None:
+        self.step(f"rmdir {path}")
+        with self._as_owner():
+            os.rmdir(path)
 
 
 @contextlib.contextmanager
@@ -127,19 +177,18 @@ class Store:
         :param timeout: seconds to wait for another run to end.
         :param write: make the state if there is none, and clear what a killed run left. Check mode does neither.
         """
-        if not os.path.isdir(self.directory):
+        if not self.files.is_directory(self.directory):
             raise invalid("directory", f"no directory at {self.directory}", "the directory that Envoy reads from")
         with _explained(f"The state of the gateway in {self.state} can't be prepared"):
             if write:
                 self.files.make_directory(self.state)
-            descriptor = os.open(
-                self.state if os.path.isdir(self.state) else self.directory, os.O_RDONLY | os.O_CLOEXEC
-            )
+            there = self.files.is_directory(self.state)
+            descriptor = self.files.open_directory(self.state if there else self.directory)
         try:
             _lock(descriptor, timeout, self.state)
             if write:
                 with _explained(f"What a killed run left in {self.state} can't be removed"):
-                    for name in os.listdir(self.state):
+                    for name in self.files.names(self.state):
                         if name.startswith("staged-"):
                             self.files.remove(os.path.join(self.state, name))
             yield
@@ -204,7 +253,9 @@ class Shelf:
         """What the live file is."""
         try:
             with _explained(f"The live file {self.live} can't be read"):
-                mode = os.lstat(self.live)
+                status = self.files.status(self.live)
+                if status.st_uid != self.files.uid:
+                    return Disk(None, f"belonged to user id {status.st_uid} instead of {self.files.uid}")
                 data = self.files.read(self.live)
         except Failure as failure:
             missing = isinstance(failure.__cause__, FileNotFoundError)
@@ -213,10 +264,8 @@ class Shelf:
             version, content = self._parse(data)
         except Failure as failure:
             return Disk(None, f"had been changed by somebody else: {failure.message}")
-        if mode.st_mode & 0o077:
-            return Disk(None, f"could be read by other users (mode {stat.S_IMODE(mode.st_mode):04o})")
-        if mode.st_uid != self.files.uid:
-            return Disk(None, f"belonged to user id {mode.st_uid} instead of {self.files.uid}")
+        if status.st_mode & 0o077:
+            return Disk(None, f"could be read by other users (mode {stat.S_IMODE(status.st_mode):04o})")
         return Disk(version, initial=content == self.kind.fallback)
 
     def _parse(self, data: bytes) -> tuple[Version, t.Any]:
@@ -253,10 +302,9 @@ class Shelf:
 
     def generations(self) -> list[int]:
         """Numbers of the contents that are kept, ascending."""
-        try:
-            names = os.listdir(self.folder)
-        except FileNotFoundError:
-            return []
+        names: list[str] = []
+        with _explained(f"The generations in {self.folder} can't be listed"), contextlib.suppress(FileNotFoundError):
+            names = self.files.names(self.folder)
         return sorted(int(name[:-5]) for name in names if re.fullmatch(r"[1-9][0-9]{0,9}\.json", name))
 
     def last_good(self, record: Record | None) -> t.Any:
@@ -340,7 +388,7 @@ class Shelf:
         generation = self._generation(confirmed.version.generation)
         with _explained(f"Envoy runs version {confirmed.version} of {self.kind.name}, but this can't be noted"):
             self._make_folders()
-            if copy or not os.path.exists(generation):
+            if copy or not self.files.exists(generation):
                 if copy:
                     self.files.rename(copy, generation)
                     self.files.sync_directory(self.folder)
@@ -358,15 +406,15 @@ class Shelf:
             for number in self.generations():
                 self.files.remove(self._generation(number))
             self.files.remove(os.path.join(self.folder, "record.json"))
-            if os.path.isdir(self.folder):
-                os.rmdir(self.folder)
+            if self.files.is_directory(self.folder):
+                self.files.remove_directory(self.folder)
 
     def missing(self) -> bool:
-        return not os.path.lexists(self.live)
+        return not self.files.exists(self.live)
 
     def exists(self) -> bool:
         """Whether there is anything of this kind on disk."""
-        return not self.missing() or os.path.isdir(self.folder)
+        return not self.missing() or self.files.is_directory(self.folder)
 
     def _generation(self, number: int) -> str:
         return os.path.join(self.folder, f"{number}.json")

@@ -74,8 +74,9 @@ class Validator:
             os.mkfifo(pipe, 0o600)
             identity: dict[str, t.Any] = {}
             if os.geteuid() == 0 and self.uid != 0:
-                os.chown(folder, self.uid, self.gid)
+                # The folder stays root's, so that nothing else can be put in the pipe's place.
                 os.chown(pipe, self.uid, self.gid)
+                os.chmod(folder, 0o711)
                 identity = {"user": self.uid, "group": self.gid, "extra_groups": []}
             command = [self.binary, "--mode", "validate", "-c", pipe, "--disable-hot-restart", "--concurrency", "1"]
             try:

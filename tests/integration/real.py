@@ -118,14 +118,17 @@ class RealGateway:
             "dynamic_resources": sources,
         }
 
-    def start(self, *options: str) -> None:
-        """Start Envoy and wait until it answers."""
+    def start(self, *options: str, **popen: t.Any) -> None:
+        """Start Envoy and wait until it answers.
+
+        :param popen: more for ``subprocess.Popen``, such as the user.
+        """
         path = self.root / "bootstrap.json"
         path.write_text(json.dumps(self.bootstrap))
         # With hot restart, Envoy asks the kernel to be ended together with the thread that started it.
         command = [str(self.binary), "-c", str(path), "--disable-hot-restart", "--concurrency", "1"]
         logging = ["--log-path", str(self.log), "--file-flush-interval-msec", "100"]
-        self.process = subprocess.Popen([*command, *logging, *options], stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([*command, *logging, *options], stderr=subprocess.DEVNULL, **popen)
         wait_until(lambda: b"LIVE" in self.admin.get("/ready"), f"Envoy is not ready: {self.tail()}")
 
     @property

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -268,21 +269,20 @@ def test_a_directory_in_the_place_of_the_file_is_refused_by_name(shelf, tmp_path
     assert staged(tmp_path) == []
 
 
-def test_a_file_of_another_owner_is_not_ours(shelf):
+def test_a_file_of_another_owner_is_not_ours(shelf, monkeypatch):
     published(shelf, content())
+    monkeypatch.setattr(Files, "_as_owner", lambda self: contextlib.nullcontext())
     shelf.files.uid += 1
     assert shelf.disk().reason == f"belonged to user id {os.getuid()} instead of {os.getuid() + 1}"
 
 
-def test_files_that_may_not_be_given_to_their_owner_are_not_left_behind(shelf, tmp_path, monkeypatch):
-    """Only root may give a file to another user."""
-
-    def refuse(descriptor, uid, gid):
+def test_files_that_can_not_be_made_private_are_not_left_behind(shelf, tmp_path, monkeypatch):
+    def refuse(descriptor, mode):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     published(shelf, content())
     before = files_below(tmp_path)
-    monkeypatch.setattr(os, "fchown", refuse)
+    monkeypatch.setattr(os, "fchmod", refuse)
     with pytest.raises(Failure, match="^Nothing has changed: .* Operation not permitted"):
         published(shelf, content("new"))
     assert files_below(tmp_path) == before
@@ -875,25 +875,6 @@ def test_the_way_back_needs_no_space(shelf):
     publish.restore()
     assert [step.split(" ")[0] for step in shelf.files.steps] == ["rename", "sync"]
     assert shelf.disk() == Disk(publish.back)
-
-
-def test_a_folder_made_by_a_killed_run_gets_its_owner(tmp_path, monkeypatch):
-    """As root, a folder belongs to root until it is given away: else Envoy could not look into it, ever after."""
-    given = []
-
-    def killed(path, uid, gid):
-        raise Killed
-
-    shelf = a_shelf(tmp_path / "xds")
-    shelf.files.uid += 1
-    monkeypatch.setattr(os, "fchown", lambda descriptor, uid, gid: None)
-    monkeypatch.setattr(os, "chown", killed)
-    with pytest.raises(Killed):
-        published(shelf, content())
-    assert os.path.isdir(os.path.dirname(shelf.live))
-    monkeypatch.setattr(os, "chown", lambda path, uid, gid: given.append((path, uid)))
-    published(shelf, content())
-    assert (os.path.dirname(shelf.live), shelf.files.uid) in given
 
 
 def test_a_refused_publish_is_told_apart_from_a_foreign_edit(shelf):
