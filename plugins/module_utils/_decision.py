@@ -63,7 +63,7 @@ def decide(desired: str, disk: Disk, confirmed: Confirmed | None, running: Runni
     """:param desired: the digest of the content that should run.
 
     Envoy's counters can only be believed since a moment when they were known to be right: after a refusal the same
-    content pushed again counts as a success (FACTS in docs/transaction.md). So any refusal or failure since the last
+    content pushed again counts as a success (docs/transaction.md). So any refusal or failure since the last
     confirmation, or any in a process that no run of ours has seen, is a doubt, and a doubt is ended by publishing the
     same content again under a new version, which costs nothing and drains nothing.
     """
