@@ -14,7 +14,7 @@ lock() { # NAME OLDEST_PYTHON [--constraints FILE]...
         --no-emit-index-url --no-emit-find-links "$@" "requirements/$name.in" --output-file "requirements/$name.txt"
 }
 
-[ $# -gt 0 ] || set -- runtime demo test units newest go
+[ $# -gt 0 ] || set -- runtime demo test units newest go molecule
 
 for name; do
     case $name in
@@ -23,6 +23,7 @@ for name; do
         demo) lock demo 3.11 --constraints requirements/runtime.txt ;;
         test) lock test 3.11 --constraints requirements/runtime.txt --constraints requirements/demo.txt ;;
         units) lock units 3.9 ;;
+        molecule) lock molecule 3.11 --constraints requirements/runtime.txt ;;
         newest) lock newest 3.12 ;;
         *) echo "no such requirements: $name" >&2; exit 2 ;;
     esac
