@@ -5,7 +5,7 @@ LINK := build/collections/ansible_collections/moe/gateway
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-test extension demo up down
-.PHONY: test lint sanity test-go test-units test-integration bench docs dist clean
+.PHONY: test lint sanity test-go test-units test-integration molecule bench docs dist clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
@@ -43,6 +43,10 @@ test-integration: extension setup-test ## Run the integration tests against a re
 	$(PYTHON) tools/build_extension.py examples/basic_auth --toolchain pypi -o build/extensions/portable/basic_auth.so
 	$(PYTHON) -m pytest tests/integration
 
+molecule: SCENARIO := default
+molecule: extension build/molecule/venv/.molecule ## Run a scenario on hosts with systemd: make molecule SCENARIO=default
+	tools/molecule.sh $(SCENARIO)
+
 bench: setup-test ## Measure the figures that the README gives
 	$(PYTHON) -m bench
 
@@ -66,6 +70,10 @@ build/venv/.%: requirements/%.txt tools/install.sh tools/find_python.sh
 build/venv-newest/.newest: requirements/newest.txt tools/install.sh tools/find_python.sh
 	mkdir -p $(@D)
 	if python=$$(tools/find_python.sh 12); then tools/install.sh $(@D) $< "$$python"; fi
+	touch $@
+
+build/molecule/venv/.molecule: requirements/molecule.txt tools/install.sh tools/find_python.sh
+	tools/install.sh $(@D) $<
 	touch $@
 
 $(LINK):

@@ -1,0 +1,107 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A gateway that `site` has set up."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+import pytest
+from conftest import SCENARIO, Gateway
+
+
+def test_it_serves_who_may(gateway: Gateway) -> None:
+    assert (gateway.status(), gateway.status("foo:wrong"), gateway.status("foo:bar")) == (401, 401, 200)
+
+
+def test_it_is_httpbin_that_answers(gateway: Gateway) -> None:
+    assert gateway.status("foo:bar", path="/status/418") == 418
+
+
+def test_a_path_that_no_route_has_is_guarded_too(gateway: Gateway) -> None:
+    assert (gateway.status(path="/other"), gateway.status("foo:bar", path="/other")) == (401, 404)
+
+
+def test_systemd_runs_it_from_boot_on(host: t.Any) -> None:
+    envoy = host.service("envoy")
+    assert envoy.is_running
+    assert envoy.is_enabled
+    assert envoy.systemd_properties["NRestarts"] == "0"
+
+
+def test_it_has_no_rights_but_to_bind_low_ports(host: t.Any) -> None:
+    (process,) = host.process.filter(comm="envoy-1.40.0")
+    assert (process.user, process.group) == ("envoy", "envoy")
+    status = host.file(f"/proc/{process.pid}/status").content_string
+    capabilities = dict(re.findall(r"^(Cap\w+):\t(\w+)$", status, re.MULTILINE))
+    # 1 << CAP_NET_BIND_SERVICE
+    assert {int(mask, 16) for mask in capabilities.values()} == {1 << 10}
+    assert "NoNewPrivs:\t1" in status
+
+
+def test_systemd_calls_it_hardly_exposed(host: t.Any) -> None:
+    # In tenths, from 0 to 100.
+    host.run_expect([0], "systemd-analyze security --threshold=20 envoy")
+
+
+def test_it_listens_nowhere_else(host: t.Any) -> None:
+    sockets = host.socket.get_listening_sockets()
+    ports = {socket.rpartition(":")[2] for socket in sockets if socket.startswith(("tcp", "udp"))}
+    assert ports == {"22", "80"}
+
+
+@pytest.mark.parametrize(
+    ("path", "user", "mode"),
+    [
+        ("/etc/envoy", "envoy", 0o700),
+        ("/etc/envoy/bootstrap.json", "envoy", 0o600),
+        ("/etc/envoy/xds", "envoy", 0o700),
+        ("/etc/envoy/xds/listeners.json", "envoy", 0o600),
+        ("/etc/envoy/xds/filters/basic_auth.json", "envoy", 0o600),
+        ("/etc/systemd/system/envoy.service", "root", 0o644),
+        ("/opt/envoy/envoy-1.40.0", "root", 0o755),
+        ("/run/envoy", "envoy", 0o700),
+        ("/run/envoy/admin.sock", "envoy", 0o600),
+    ],
+)
+def test_only_its_user_may_look(host: t.Any, path: str, user: str, mode: int) -> None:
+    file = host.file(path)
+    assert (file.user, file.mode) == (user, mode)
+
+
+def test_it_runs_the_extension_that_it_was_given(host: t.Any) -> None:
+    (path,) = host.file("/opt/envoy/extensions").listdir()
+    extension = host.file(f"/opt/envoy/extensions/{path}")
+    assert (extension.user, extension.mode) == ("root", 0o444)
+    digest = re.fullmatch(r"basic_auth-([0-9a-f]{64})\.so", path)
+    assert digest is not None
+    assert extension.sha256sum == digest[1]
+    (process,) = host.process.filter(comm="envoy-1.40.0")
+    assert f"/opt/envoy/extensions/{path}\n" in host.file(f"/proc/{process.pid}/maps").content_string
+
+
+def test_no_secret_is_in_the_journal(host: t.Any) -> None:
+    journal = host.check_output("journalctl --no-pager --output=cat")
+    assert "Started envoy.service" in journal
+    assert "in-wonderland" not in journal
+
+
+def test_a_check_has_nothing_to_change() -> None:
+    checked = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "moe.gateway.site", "--check", "--diff"]
+        + ["--inventory", SCENARIO / "inventory"],
+        env=os.environ | {"ANSIBLE_FORCE_COLOR": "0"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    changed = dict(re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+) ", checked.stdout, re.MULTILINE))
+    assert changed == {"bookworm": "0", "trixie": "0"}, checked.stdout

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Make the file system of a host, unless it is there already: Debian with systemd, ssh and Python, and httpbin to be an upstream.
+# usage: molecule/image.sh SUITE FOLDER     e.g. bookworm; makes FOLDER/SUITE.tar, about 250 MB, in half a minute
+set -eu
+suite=$1 tar=$2/$1.tar
+
+# One that this recipe did not make is made anew.
+[ -e "$tar" ] && [ "$tar" -nt "$0" ] && exit
+mkdir -p "$2"
+echo "making $tar"
+# Not needed in a container, where they fail or reach for the machine's own terminals.
+masked='getty.target systemd-modules-load.service'
+mmdebstrap --quiet --variant=minbase \
+    --include=systemd,systemd-sysv,dbus,libnss-systemd,openssh-server,python3,iproute2,procps,gunicorn,python3-httpbin \
+    --customize-hook="chroot \"\$1\" systemctl --quiet mask $masked" \
+    "$suite" "$tar.part.tar"
+mv "$tar.part.tar" "$tar"
