@@ -165,18 +165,21 @@ class Admin:
         """What Envoy says of the subscription of ``kind``; ``None`` if it has none."""
         wanted = [kind.stats + name for name in ("version_text", "update_attempt", "update_rejected", "update_failure")]
         stats = self.stats("^(" + "|".join(re.escape(name) for name in wanted) + ")$")
-        if wanted[1] not in stats:
+        if any(name not in stats for name in wanted[1:]):
             return None
         text = stats.get(wanted[0]) or ""
         return Running(process, text, *(int(stats.get(name, 0)) for name in wanted[1:]))
 
-    def listeners(self) -> list[t.Any]:
-        """Every listener that Envoy holds, in Envoy's own form; of one that is being replaced, both."""
+    def listeners(self, *more: str) -> list[t.Any]:
+        """Every listener that Envoy holds, in Envoy's own form; of one that is being replaced, both.
+
+        :param more: ``draining_state``, for those that are being let go as well.
+        """
         found = []
         for item in self._dump("dynamic_listeners"):
             found.extend(
                 item[state]["listener"]
-                for state in ("active_state", "warming_state")
+                for state in ("active_state", "warming_state", *more)
                 if "listener" in item.get(state, {})
             )
         found.extend(item["listener"] for item in self._dump("static_listeners") if "listener" in item)

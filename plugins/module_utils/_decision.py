@@ -87,6 +87,9 @@ def decide(desired: str, disk: Disk, confirmed: Confirmed | None, running: Runni
     matches = disk.version is not None and disk.version.digest == desired
     doubt = disk.version is None or running.text != str(disk.version) or bool(refusals) or bool(failures)
     unconfirmed = disk.version is not None and (confirmed is None or confirmed.version != disk.version)
+    if unconfirmed and not disk.initial:
+        # That run may have ended before its probes, which a new publish makes.
+        doubt = True
     if unconfirmed and not (disk.initial and confirmed is None):
         found.append(f"version {disk.version} had been published by a run that did not live to confirm it")
     if not matches:

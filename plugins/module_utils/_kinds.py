@@ -19,7 +19,7 @@ from ansible_collections.moe.gateway.plugins.module_utils._keys import describe
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
 
 #: A filter's name is also a file name and part of a statistic's name.
-FILTER_NAME = r"[a-z0-9][a-z0-9_.-]{0,62}"
+FILTER_NAME = r"(?!.*\.\Z)[a-z0-9][a-z0-9_.-]{0,62}"
 
 _HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
@@ -112,7 +112,9 @@ def filter_kind(name: str, option: str = "name") -> Kind:
     :param option: where the name stands in the options, for errors.
     """
     if not re.fullmatch(FILTER_NAME, name):
-        expected = "lower-case letters, digits and . _ - , beginning with a letter or digit, 63 at most"
+        expected = (
+            "lower-case letters, digits and . _ - , beginning with a letter or digit, 63 at most, without . at the end"
+        )
         raise invalid(option, describe(name), expected)
     return _Filter(name)
 

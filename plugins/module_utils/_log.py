@@ -10,6 +10,9 @@ import os
 import re
 import stat
 import time
+import typing as t
+
+from ansible_collections.moe.gateway.plugins.module_utils._revision import mask
 
 LOG_LINE = re.compile(r"^\[[-0-9 :.]+\]\[\d+\]\[(\w+)\]\[([\w.-]+)\] (?:\[[^\]]*\] )?", re.MULTILINE)
 #: What Envoy repeats of what it was given: it may hold secrets. In protobuf's text form; as JSON.
@@ -49,13 +52,13 @@ class Log:
             if stat.S_ISREG(status.st_mode):
                 self.start = status.st_size
 
-    def reasons(self) -> str:
-        """Reasons since the start; empty if there is no file, or it can't be read, or nothing comes in time."""
+    def reasons(self, secrets: t.Collection[str] = ()) -> str:
+        """Reasons since the start, without secrets; empty if there is no file to read, or nothing comes in time."""
         deadline = time.monotonic() + self.patience
         while self.start >= 0:
             with contextlib.suppress(OSError), open(self.path, "rb") as file:
                 file.seek(self.start)
-                found = reasons(file.read(1024 * 1024).decode("utf-8", "replace"))
+                found = reasons(mask(file.read(1024 * 1024).decode("utf-8", "replace"), secrets))
                 if found:
                     return found
             if time.monotonic() >= deadline:

@@ -59,7 +59,7 @@ def probes(items: object, secrets: dict[str, str]) -> list[Probe]:
         credential = keys.text("basic_auth", None, r"[^:]+:(.|\n)*", "user:password, the password as ${secret.NAME}")
         if credential:
             plain, _used = substitute(credential, secrets, f"{path}.basic_auth")
-            texts["Authorization"] = "Basic " + base64.b64encode(plain.encode()).decode()
+            texts["Authorization"] = "Basic " + base64.b64encode(_utf8(plain, f"{path}.basic_auth")).decode()
         ca_file = keys.text("ca_file", None)
         if ca_file is not None and not os.path.isfile(ca_file):
             raise invalid(f"{path}.ca_file", f"no file at {ca_file}", "a file of certificates on the gateway")
@@ -74,6 +74,14 @@ def _is_url(url: str) -> bool:
     except ValueError:
         return False
     return usable and parts.scheme in ("http", "https") and re.fullmatch("[!-~]+", url) is not None
+
+
+def _utf8(text: str, path: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # The error itself would quote what it found.
+        raise invalid(path, "a character that UTF-8 has no form for", "text") from None
 
 
 def run(probe: Probe, timeout: float) -> None:

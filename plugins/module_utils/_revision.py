@@ -76,6 +76,10 @@ def check_secrets(secrets: object) -> dict[str, str]:
 def mask(text: str, secrets: t.Iterable[str]) -> str:
     """``text`` without any of ``secrets``, as they are, as JSON writes them, and as JSON within JSON."""
     forms = {secret for secret in secrets if secret}
+    # Of a secret of several lines Envoy quotes single ones, and reasons are told with their white space collapsed.
+    lines = {line.strip() for form in forms for line in form.splitlines()}
+    forms |= {" ".join(form.split()) for form in forms} | {line for line in lines if len(line) >= 4}
+    forms.discard("")
     for _level in range(2):
         forms |= {json.dumps(form, ensure_ascii=ascii)[1:-1] for form in forms for ascii in (True, False)}
     # Secrets may overlap: what any of them covers is found first, and replaced then.

@@ -207,7 +207,7 @@ def _listener(
         "per_connection_buffer_limit_bytes": _BUFFER_LIMIT,
         "filter_chains": [chain],
     }
-    for key in ("filter_chains", "default_filter_chain"):
+    for key in ("filter_chains", "default_filter_chain", "filterChains", "defaultFilterChain"):
         _not_beside_filters(item, "envoy", key)
     return _with_raw(item, result, _LISTENER)
 
@@ -215,7 +215,18 @@ def _listener(
 def _http_connection_manager(
     item: Mapping, name: str, chain: list[Resource], known_clusters: t.Collection[str]
 ) -> Resource:
-    _not_beside_filters(item, "http_connection_manager", "http_filters")
+    for key in ("http_filters", "httpFilters"):
+        _not_beside_filters(item, "http_connection_manager", key)
+    raw = item.mapping("http_connection_manager", None)
+    for key in ("upgrade_configs", "upgradeConfigs"):
+        upgrades = raw.value.get(key) if raw is not None else None
+        for index, upgrade in enumerate(upgrades if isinstance(upgrades, list) else []):
+            if isinstance(upgrade, dict) and "filters" in upgrade:
+                raise invalid(
+                    f"{item.at('http_connection_manager')}.{key}[{index}].filters",
+                    "a chain that requests for this upgrade would take instead of the filters of the listener",
+                    "none beside `filters`",
+                )
     manager: Resource = {
         "stat_prefix": name,
         # The client is whoever connects: headers in which it calls itself someone else are not believed.

@@ -8,6 +8,8 @@ The same for every kind of configuration (see ``_kinds``). Files, admin interfac
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
 import time
 import typing as t
@@ -149,7 +151,11 @@ class Gateway:
                 shelf.confirm(_record(version, running, desired.view), self.keep)
             return outcome
         log = Log(server.log_path, running.process.pid)
-        publish = shelf.publish(desired.content, shelf.last_good(record), version, self.clock)
+        spare = shelf.last_good(record)
+        if record is None and disk.version and disk.version.generation in shelf.generations():
+            # The record was lost, but what is in service is ours, and was kept because a run had confirmed it.
+            spare = shelf.content()
+        publish = shelf.publish(desired.content, spare, version, self.clock)
         try:
             running, server = self._confirm(kind, version, running)
             propagation = (self.clock() - publish.renamed) * 1000
@@ -188,10 +194,14 @@ class Gateway:
         Raises ``wrong_gateway`` if the Envoy behind the socket does not read it.
         """
         if kind.filter is None:
-            sources = {self.admin.sources().get(kind.name, ""): None}
+            sources: dict[str, list[str] | None] = {self.admin.sources().get(kind.name, ""): None}
             hint = f"The bootstrap has to take {kind.name} from that file."
         else:
-            sources = {path: types for _name, path, types in pointers(listeners, kind.filter)}
+            # Several listeners may name it, and one of them may allow fewer types than the others.
+            sources = {}
+            for _name, path, types in pointers(listeners, kind.filter):
+                allowed = sources.get(path)
+                sources[path] = types if allowed is None else [name for name in allowed if name in types]
             hint = "A listener has to name it with config_discovery; moe.gateway.envoy_config writes such listeners."
         if shelf.live not in sources:
             found = ", ".join(sorted(filter(None, sources))) or "no file"
@@ -207,6 +217,10 @@ class Gateway:
             raise Failure(
                 "wrong_gateway", f"Envoy has no statistics {kind.stats}*; does its stats_config leave them out?"
             )
+        for name in kind.warming:
+            # Without it, a listener that waits for something would pass for one that serves.
+            if name not in self.admin.stats(f"^{re.escape(name)}$"):
+                raise Failure("wrong_gateway", f"Envoy has no statistic {name}; does its stats_config leave it out?")
         return running, sources[shelf.live]
 
     def _confirm(self, kind: Kind, version: Version, before: Running | None) -> tuple[Running, Server]:
@@ -220,7 +234,13 @@ class Gateway:
             try:
                 process = self.admin.peer().process
                 running = self.admin.running(kind, process)
+                if before and process != before.process:
+                    # Envoy was restarted meanwhile and counts from the beginning; it has read the file at its start.
+                    before = Running(process, "", 0, 0, 0)
                 if running and running.text == str(version):
+                    if before and running.rejected > before.rejected:
+                        # Two subscriptions of one filter's name count in the same statistics: one took it, one did not.
+                        raise Failure("refused_by_envoy", "Envoy refuses it in one of its listeners")
                     warming = self.admin.stats("^(" + "|".join(kind.warming) + ")$") if kind.warming else {}
                     server = self.admin.server()
                     if server.state == "LIVE" and not any(warming.values()):
@@ -234,9 +254,6 @@ class Gateway:
                     raise
                 time.sleep(_LONGEST_PAUSE)
                 continue
-            if before and process != before.process:
-                # Envoy was restarted meanwhile and counts from the beginning; it has read the file at its start.
-                before = Running(process, "", 0, 0, 0)
             if before and running and (running.rejected > before.rejected or running.failed > before.failed):
                 raise Failure("refused_by_envoy", "Envoy refuses it")
             if self.clock() >= deadline:
@@ -263,7 +280,7 @@ class Gateway:
         publish.restore()
         text, details = failure.message, {**failure.details, "refused_version": str(publish.version)}
         if failure.code == "refused_by_envoy":
-            details["reason"] = mask(log.reasons(), secrets)
+            details["reason"] = mask(log.reasons(secrets), secrets)
             text = f"Envoy refuses version {publish.version}: {details['reason'] or 'only its log tells why'}."
         # Also where the last good content should have been kept and is not.
         fallback = publish.back.digest == publish.shelf.digest(kind.fallback)
@@ -298,7 +315,7 @@ def _check_type(kind: Kind, content: t.Any, types: list[str] | None) -> None:
 
 def _check_endpoints(process: Process, listeners: list[t.Any]) -> None:
     """Raise ``port_shared`` if another process takes connections on a port of Envoy's."""
-    endpoints = [endpoint for endpoint in map(_endpoint, listeners) if endpoint]
+    endpoints = [endpoint for listener in listeners for endpoint in _endpoints(listener)]
     for intruder in _process.intruders(process.pid, endpoints):
         who = f"PID {intruder.pid}" if intruder.pid else "another process"
         raise Failure(
@@ -310,11 +327,20 @@ def _check_endpoints(process: Process, listeners: list[t.Any]) -> None:
         )
 
 
-def _endpoint(listener: dict[str, t.Any]) -> tuple[str, int] | None:
-    """The IP address and TCP port of a listener, which Envoy may yet have to judge."""
-    address = listener.get("address")
+def _endpoints(listener: dict[str, t.Any]) -> list[tuple[str, int]]:
+    more = listener.get("additional_addresses")
+    addresses = [item.get("address") for item in more if isinstance(item, dict)] if isinstance(more, list) else []
+    return [found for found in map(_endpoint, [listener.get("address"), *addresses]) if found]
+
+
+def _endpoint(address: t.Any) -> tuple[str, int] | None:
+    """The IP address, as the kernel writes it, and TCP port that Envoy may yet have to judge."""
     found = address.get("socket_address") if isinstance(address, dict) else None
     if not isinstance(found, dict) or found.get("protocol", "TCP") != "TCP":
         return None
     host, port = found.get("address"), str(found.get("port_value"))
-    return (host, int(port)) if isinstance(host, str) and re.fullmatch("[1-9][0-9]{0,4}", port) else None
+    if not isinstance(host, str) or not re.fullmatch("[1-9][0-9]{0,4}", port):
+        return None
+    with contextlib.suppress(ValueError):
+        host = str(ipaddress.ip_address(host))
+    return host, int(port)

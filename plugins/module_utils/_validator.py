@@ -35,7 +35,7 @@ class Validator:
         self.gid = gid
         self.timeout = timeout
 
-    def check(self, resources: dict[str, t.Any], what: str, secrets: t.Iterable[str]) -> None:
+    def check(self, resources: dict[str, t.Any], what: str, secrets: t.Collection[str]) -> None:
         """Raise ``refused_in_validation`` with Envoy's own reason unless it loads ``resources``.
 
         :param resources: the ``static_resources`` of a bootstrap.
@@ -52,7 +52,9 @@ class Validator:
             name = signal.Signals(-status).name
             reason = f"the throwaway Envoy that had to load it was ended by {name}; a damaged extension does that"
         else:
-            reason = mask(reasons(output), secrets) or f"it ended with status {status} and gave no reason"
+            reason = (
+                mask(reasons(mask(output, secrets)), secrets) or f"it ended with status {status} and gave no reason"
+            )
         # Envoy's words for a filter that it does not have, in a filter's configuration and in a listener's type_urls.
         if GOLANG in reason and ("could not find @type" in reason or "no factory found" in reason):
             raise Failure(

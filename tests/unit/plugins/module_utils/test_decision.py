@@ -179,7 +179,7 @@ CASES = [
     ),
     # A run was killed.
     Case("before Envoy saw the file", Disk(W7), confirmed(O6), runs(O6), "healed", [ran(O6, W7), unconfirmed(W7)]),
-    Case("before the confirmation was noted", Disk(W7), confirmed(O6), runs(W7), "none", [unconfirmed(W7)], note=True),
+    Case("before the confirmation was noted", Disk(W7), confirmed(O6), runs(W7), "healed", [unconfirmed(W7)]),
     Case(
         "before the confirmation, and now another is wanted",
         Disk(O7),
@@ -193,11 +193,10 @@ CASES = [
         Disk(W7),
         confirmed(O6),
         runs(W7, RESTARTED),
-        "none",
+        "healed",
         [unconfirmed(W7)],
-        note=True,
     ),
-    Case("before the first confirmation of all", Disk(W7), None, runs(W7), "none", [unconfirmed(W7)], note=True),
+    Case("before the first confirmation of all", Disk(W7), None, runs(W7), "healed", [unconfirmed(W7)]),
     Case(
         "after Envoy refused it, before it was put back",
         Disk(W7),
@@ -270,8 +269,9 @@ def test_rules_that_hold_in_every_combination(disk, record):
         trusted = (record.rejected, record.failed) if record and record.process == ENVOY else (0, 0)
         sound = (rejected, failures) == trusted
         in_service = disk.version is not None and disk.version.digest == WANTED and text == str(disk.version)
-        # Published is not applied: nothing is to do only if every sign says that Envoy runs it.
-        assert (plan.action == "none") == (sound and in_service), running
+        settled = disk.initial or (record is not None and record.version == disk.version)
+        # Published is not applied: nothing is to do only if every sign says that Envoy runs it, and a run saw it do so.
+        assert (plan.action == "none") == (sound and in_service and settled), running
         # "published" is a revision that was not in service before.
         assert plan.action != "published" or record is None or record.version.digest != WANTED, running
         # Only what runs is noted, and after that the next run has nothing to say and nothing to note.
