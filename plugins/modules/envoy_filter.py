@@ -70,7 +70,7 @@ options:
   secrets:
     description:
       - What O(config) and O(probe) refer to, as a mapping of names to strings. Others may be in it.
-    type: dict
+    type: raw
     default: {}
   redact:
     description:
@@ -286,7 +286,8 @@ def main() -> None:
             "extension": {"type": "path"},
             "filter_name": {"type": "str"},
             "config": {"type": "dict", "default": {}},
-            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            # Ansible would make a dict of a text, and print that: it only hides the text as it came.
+            "secrets": {"type": "raw", "default": {}, "no_log": True},
             "redact": {"type": "bool", "default": True},
             "probe": {
                 "type": "list",

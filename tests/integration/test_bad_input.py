@@ -383,8 +383,15 @@ FILTER_ROWS = [
         ("config.plugin_config.@type: found nothing", "expected a type URL"),
     ),
     # secrets
-    Row("secrets a list", users(secrets=["HIDDEN"]), "", ("secrets", "type list", "dict"), "HIDDEN"),
-    Row("secrets a word", users(secrets="HIDDEN"), "", ("secrets", "type str", "dict"), "HIDDEN"),
+    Row("secrets a list", users(secrets=["HIDDEN"]), INVALID, ("secrets: found a list", "a mapping of"), "HIDDEN"),
+    Row("secrets a word", users(secrets="HIDDEN"), INVALID, ("secrets: found a str", "a mapping of"), "HIDDEN"),
+    Row(
+        "secrets a text that Ansible would read as a mapping",
+        users(secrets="users=HIDDEN"),
+        INVALID,
+        ("a str",),
+        "HIDDEN",
+    ),
     Row(
         "secret a number",
         users(secrets={"users": 471108}),
