@@ -18,6 +18,9 @@ _REFERENCE = re.compile(r"(\$?)\$\{secret\.([^}]*)(\}?)")
 
 MASK = "********"
 
+#: So long a part of a secret is cut out as well as the whole. It is longer than "password", which reasons name.
+_PART = 9
+
 
 def canonical(value: object) -> bytes:
     """The same bytes for the same content, whatever the order of its keys."""
@@ -74,23 +77,28 @@ def check_secrets(secrets: object) -> dict[str, str]:
 
 
 def mask(text: str, secrets: t.Iterable[str]) -> str:
-    """``text`` without any of ``secrets``, as they are, as JSON writes them, and as JSON within JSON."""
+    """``text`` without any of ``secrets``: as they are, as JSON and JSON within JSON write them, and in part."""
     forms = {secret for secret in secrets if secret}
     # Of a secret of several lines Envoy quotes single ones, and reasons are told with their white space collapsed.
     lines = {line.strip() for form in forms for line in form.splitlines()}
     forms |= {" ".join(form.split()) for form in forms} | {line for line in lines if len(line) >= 4}
+    # The library behind regular expressions tells every byte as a character.
+    forms |= {form.encode("utf-8", "surrogatepass").decode("latin-1") for form in forms}
     forms.discard("")
     for _level in range(2):
         forms |= {json.dumps(form, ensure_ascii=ascii)[1:-1] for form in forms for ascii in (True, False)}
+    parts = {form[at : at + _PART] for form in forms for at in range(max(1, len(form) - _PART + 1))}
+    # Quotations that break off, such as Lua's.
+    parts |= {form[:length] + "..." for form in forms for length in range(3, min(_PART, len(form)))}
+    lengths = sorted({len(part) for part in parts})
     # Secrets may overlap: what any of them covers is found first, and replaced then.
     covered = bytearray(len(text))
-    for form in forms:
-        at = text.find(form)
-        while at >= 0:
-            covered[at : at + len(form)] = b"\1" * len(form)
-            at = text.find(form, at + 1)
-    parts = re.finditer(b"\1+|\0+", bytes(covered))
-    return "".join(MASK if covered[part.start()] else text[part.start() : part.end()] for part in parts)
+    for at in range(len(text)):
+        for length in lengths:
+            if text[at : at + length] in parts:
+                covered[at : at + length] = b"\1" * len(text[at : at + length])
+    pieces = re.finditer(b"\1+|\0+", bytes(covered))
+    return "".join(MASK if covered[piece.start()] else text[piece.start() : piece.end()] for piece in pieces)
 
 
 def keyed_digest(key: bytes, *parts: object) -> str:

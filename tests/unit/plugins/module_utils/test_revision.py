@@ -202,6 +202,20 @@ def test_a_secret_is_found_as_envoy_quotes_it(secret, ascii_only):
         assert "HIDDEN" not in masked
 
 
+@pytest.mark.parametrize(
+    ("text", "secret", "result"),
+    [
+        ('[string "x = one-two-three..."]: near', "one-two-three four", f'[string "x = {MASK}..."]: near'),
+        ("[string one...]", "one two", f"[string {MASK}]"),
+        ("unexpected two-three-four in it", "one two-three-four five", f"unexpected{MASK}in it"),
+        ("missing ]: [caf\u00c3\u00a9-HIDDEN.", "caf\u00e9-HIDDEN", f"missing ]: [{MASK}."),
+        ("username:password is expected", "no-password", "username:password is expected"),
+    ],
+)
+def test_a_part_of_a_secret_is_found(text, secret, result):
+    assert mask(text, [secret]) == result
+
+
 def test_nothing_of_random_secrets_is_left():
     source = random.Random(3)
     for _round in range(300):
