@@ -19,11 +19,15 @@ case $1 in
         group=/sys/fs/cgroup/molecule-$$
         mount -t cgroup2 none /sys/fs/cgroup
         mkdir "$group"
-        status=0
+        # However this shell ends, the first process in there is killed, and by the kernel all others with it.
         (
             echo "$BASHPID" >"$group/cgroup.procs"
-            exec unshare --cgroup --net --pid --fork --kill-child --mount --mount-proc "$0" --inside "$@"
-        ) || status=$?
+            exec setpriv --pdeathsig=KILL \
+                unshare --cgroup --net --pid --fork --kill-child --mount --mount-proc "$0" --inside "$@"
+        ) <&0 &
+        trap 'kill -KILL $!' HUP INT TERM
+        status=0
+        wait $! || status=$?
         # The kernel takes a moment to forget the processes that ended with their namespace.
         for _ in {1..50}; do
             find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && break

@@ -20,6 +20,8 @@ MASK = "********"
 
 #: So long a part of a secret is cut out as well as the whole. It is longer than "password", which reasons name.
 _PART = 9
+#: Characters of secrets beyond which only whole ones and their lines are cut out: a file of users has megabytes.
+_MOST_IN_PART = 500_000
 
 
 def canonical(value: object) -> bytes:
@@ -87,7 +89,9 @@ def mask(text: str, secrets: t.Iterable[str]) -> str:
     forms.discard("")
     for _level in range(2):
         forms |= {json.dumps(form, ensure_ascii=ascii)[1:-1] for form in forms for ascii in (True, False)}
-    parts = {form[at : at + _PART] for form in forms for at in range(max(1, len(form) - _PART + 1))}
+    parts = set(forms)
+    if sum(map(len, forms)) <= _MOST_IN_PART:
+        parts = {form[at : at + _PART] for form in forms for at in range(max(1, len(form) - _PART + 1))}
     # Quotations that break off, such as Lua's.
     parts |= {form[:length] + "..." for form in forms for length in range(3, min(_PART, len(form)))}
     lengths = sorted({len(part) for part in parts})
