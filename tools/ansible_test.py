@@ -133,6 +133,8 @@ def copy_collection() -> None:
     for relative in wanted:
         target = COLLECTION / relative
         target.parent.mkdir(parents=True, exist_ok=True)
+        # A link is not copied over what is there already.
+        target.unlink(missing_ok=True)
         shutil.copy2(REPOSITORY / relative, target, follow_symlinks=False)
 
 
