@@ -11,7 +11,7 @@ help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 setup: build/venv/.demo $(LINK) ## Make what the demo needs: a virtual environment and the collection's link
-setup-test: setup build/venv/.test build/venv-newest/.newest
+setup-test: setup build/venv/.test build/venv-newest/.newest ## Make what the tests and linters need
 
 extension: setup ## Build the example extension
 	$(PYTHON) tools/build_extension.py examples/basic_auth -o build/extensions/basic_auth.so

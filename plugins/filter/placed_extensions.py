@@ -18,7 +18,7 @@ options:
   _input:
     description: >-
       The extensions, each with a C(name), C(src) (its file on the controller) and perhaps C(sha256). The file is read
-      only where C(sha256) is left out.
+      only where C(sha256) is left out. A relative C(src) is taken from the directory in which Ansible was started.
     type: list
     elements: dict
     required: true
@@ -40,11 +40,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: For each extension, its C(name), C(src), C(sha256) and C(path).
+  description: For each extension, its C(name), its C(src) as an absolute path, its C(sha256) and its C(path).
   type: list
   elements: dict
 """
 
+import os
 import typing as t
 
 from ansible.errors import AnsibleFilterError
@@ -66,7 +67,8 @@ def placed_extensions(extensions: object, directory: str) -> list[dict[str, str]
             name = item.text("name", pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*", expected=_NAME)
             if any(name == other["name"] for other in result):
                 raise invalid(item.at("name"), f"{name!r} twice", "each extension once")
-            src = item.text("src", expected="the path of a file on the controller")
+            # Absolute, since filters, modules and actions each take a relative path from another directory.
+            src = os.path.abspath(os.path.expanduser(item.text("src", expected="the path of a file on the controller")))
             digest = item.text("sha256", None, r"[0-9a-f]{64}", "64 hex digits in lower case") or file_sha256(src)
             result.append({"name": name, "src": src, "sha256": digest, "path": f"{directory}/{name}-{digest}.so"})
     except Failure as failure:

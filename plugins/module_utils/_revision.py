@@ -15,6 +15,8 @@ from ansible_collections.moe.gateway.plugins.module_utils._failure import invali
 
 # "$${secret." is the escape for a literal "${secret.", hence the optional first "$".
 _REFERENCE = re.compile(r"(\$?)\$\{secret\.([^}]*)(\}?)")
+# It would be published as it stands, as a password that anybody can guess.
+_MISSPELT = re.compile(r"\$\{(?!secret\.)\s*secrets?\b", re.IGNORECASE)
 
 MASK = "********"
 
@@ -47,6 +49,9 @@ def substitute(value: t.Any, secrets: dict[str, str], path: str) -> tuple[t.Any,
             return [walk(child, f"{at}[{index}]") for index, child in enumerate(item)]
         if not isinstance(item, str):
             return item
+
+        if near := _MISSPELT.search(item):
+            raise invalid(at, f"{near.group()!r}", 'a reference as ${secret.NAME}, or "$${secret." for that very text')
 
         def put(match: re.Match[str]) -> str:
             escaped, name, end = match.groups()

@@ -321,7 +321,8 @@ def _check_endpoints(process: Process, listeners: list[t.Any]) -> None:
         raise Failure(
             "port_shared",
             f"{who} listens on {intruder.address}:{intruder.port} beside Envoy (PID {process.pid}): it takes "
-            "a part of the traffic, and no filter of this gateway sees that. End it. Nothing has changed.",
+            "a part of the traffic, and no filter of this gateway sees that. End it, or choose another port. "
+            "Nothing has changed.",
             pid=intruder.pid,
             port=intruder.port,
         )

@@ -123,7 +123,7 @@ EXAMPLES = r"""
   moe.gateway.envoy_filter:
     name: basic_auth
     engine: dynamic_module
-    extension: "/var/lib/envoy/extensions/basic_auth-{{ digest }}.so"
+    extension: "/opt/envoy/extensions/basic_auth-{{ digest }}.so"
     config:
       realm: httpbin
       users:
@@ -147,6 +147,9 @@ EXAMPLES = r"""
       "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
       stat_prefix: rate
       token_bucket: {max_tokens: 100, tokens_per_fill: 100, fill_interval: 1s}
+      # Without these two, Envoy limits nothing.
+      filter_enabled: {default_value: {numerator: 100}}
+      filter_enforced: {default_value: {numerator: 100}}
 
 - name: Take a filter away; until it leaves the chain, it refuses all traffic
   moe.gateway.envoy_filter:

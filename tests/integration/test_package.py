@@ -20,7 +20,18 @@ BIN = pathlib.Path(sys.executable).parent
 # What a user runs or reads; each file of it that git knows must be in the tarball.
 SHIPPED = ["README.md", "LICENSE", "CHANGELOG.rst", "meta", "plugins", "roles", "playbooks", "examples"]
 # What only develops, tests or shows the collection.
-LEFT_OUT = {"build", "tests", "tools", "demo", "bench", "requirements", "inventory", "Makefile", "pyproject.toml"}
+LEFT_OUT = {
+    "build",
+    "tests",
+    "molecule",
+    "tools",
+    "demo",
+    "bench",
+    "requirements",
+    "inventory",
+    "Makefile",
+    "pyproject.toml",
+}
 
 
 class Installed(t.NamedTuple):

@@ -68,6 +68,22 @@ def test_rotate_is_one_task(site: Site) -> None:
     assert (site.get("foo:bar"), site.get("foo:other"), site.pid()) == (200, 401, pid)
 
 
+def test_rotate_names_a_misspelt_key(site: Site) -> None:
+    misspelt = {"name": "basic_auth", "engine": "dynamic_module", "extension": "basic_auth", "probes": []}
+    refused = site.play("playbooks/rotate.yml", envoy_filters=[misspelt])
+    assert (refused.status, refused.changed) == (2, 0), refused.output
+    assert "envoy_filters[0].probes: found an unknown key, expected one of" in refused.output
+    assert site.get("foo:bar") == 200
+
+
+def test_an_extension_with_another_digest_is_named(site: Site) -> None:
+    source = site.variables["local_extension"]
+    refused = site.site(envoy_extensions=[{"name": "basic_auth", "src": source, "sha256": "0" * 64}])
+    assert refused.status == 2, refused.output
+    assert f"at {source} for basic_auth, expected {'0' * 64}." in " ".join(refused.output.split())
+    assert site.get("foo:bar") == 200
+
+
 def test_another_bootstrap_is_announced_and_read(site: Site) -> None:
     pid = site.pid()
     changed = site.site(envoy_node_cluster="elsewhere")

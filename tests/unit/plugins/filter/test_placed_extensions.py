@@ -33,6 +33,12 @@ def test_a_file_whose_digest_is_given_is_not_read():
     assert placed([]) == []
 
 
+def test_a_relative_src_is_taken_from_where_ansible_was_started(tmp_path, monkeypatch):
+    (tmp_path / "a.so").write_bytes(b"code")
+    monkeypatch.chdir(tmp_path)
+    assert placed([{"name": "a", "src": "a.so"}])[0]["src"] == str(tmp_path / "a.so")
+
+
 @pytest.mark.parametrize(
     ("extensions", "message"),
     [
