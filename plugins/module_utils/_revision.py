@@ -13,10 +13,10 @@ import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils._failure import invalid
 
-# "$${secret." is the escape for a literal "${secret.", hence the optional first "$".
-_REFERENCE = re.compile(r"(\$?)\$\{secret\.([^}]*)(\}?)")
-# It would be published as it stands, as a password that anybody can guess.
-_MISSPELT = re.compile(r"\$\{(?!secret\.)\s*secrets?\b", re.IGNORECASE)
+# "$${secret." is the escape for a literal "${secret.", hence the optional first "$". What is misspelt matches too: it would
+# go to the gateway as it stands, as a password that anybody can guess.
+_REFERENCE = re.compile(r"(\$?)\$\{(\s*secrets?\b[^}]*)(\}?)", re.IGNORECASE)
+_WRITTEN = 'a reference as ${secret.NAME}, or "$${" for that very text'
 
 MASK = "********"
 
@@ -50,15 +50,15 @@ def substitute(value: t.Any, secrets: dict[str, str], path: str) -> tuple[t.Any,
         if not isinstance(item, str):
             return item
 
-        if near := _MISSPELT.search(item):
-            raise invalid(at, f"{near.group()!r}", 'a reference as ${secret.NAME}, or "$${secret." for that very text')
-
         def put(match: re.Match[str]) -> str:
-            escaped, name, end = match.groups()
+            escaped, body, end = match.groups()
             if escaped:
                 return match.group(0)[1:]
+            word, dot, name = body.partition(".")
             if not end:
-                raise invalid(at, 'a "${secret." without its "}"', 'a reference as ${secret.NAME}, or "$${secret."')
+                raise invalid(at, f'a "${{{word}{dot}" without its "}}"', _WRITTEN)
+            if word + dot != "secret.":
+                raise invalid(at, f'a "${{{word}{dot}"', _WRITTEN)
             if name not in secrets:
                 known = ", ".join(sorted(secrets)) or "none is given"
                 raise invalid(at, f"a reference to the secret {name!r}", f"one of the names in secrets ({known})")

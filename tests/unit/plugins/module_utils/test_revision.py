@@ -63,6 +63,7 @@ def test_different_contents_are_different_bytes(values):
         ("$${secret.a}", "${secret.a}", []),
         ("$${secret.unknown}", "${secret.unknown}", []),
         ("$${secret.a} ${secret.a}", "${secret.a} AAA", ["a"]),
+        ("$${secrets.a} $${Secret}", "${secrets.a} ${Secret}", []),
         # A secret that looks like a reference is a secret, and is not looked at again.
         ("${secret.loop}", "${secret.a}", ["loop"]),
         ("$2y$10$abc ${HOME} ${x.a} {secret.a} $secret.a", "$2y$10$abc ${HOME} ${x.a} {secret.a} $secret.a", []),
@@ -97,6 +98,10 @@ def test_what_was_given_is_not_changed():
         # What would else go to the gateway as it stands, as a password that everybody knows.
         ({"p": "${secret.a"}, "config.p: found"),
         ({"p": "x ${secret.a y"}, "config.p: found"),
+        ({"p": "${secrets.a}"}, 'config.p: found a "${secrets.", expected a reference as ${secret.NAME}'),
+        ({"p": "x ${Secret.a}"}, 'config.p: found a "${Secret."'),
+        ({"p": "${ secret.a}"}, 'config.p: found a "${ secret."'),
+        ({"p": "${secret}"}, 'config.p: found a "${secret"'),
         ({"${secret.a}": "x"}, "config"),
         ({"p": {"x ${secret.a}": 1}}, "config.p"),
     ],
