@@ -19,6 +19,7 @@ MODULES = {
     "throughput": "The example extension under load",
     "rotations": "Rotations under load",
     "refusal": "The old credential",
+    "fleet": "Ten hosts",
 }
 
 

@@ -13,8 +13,8 @@ import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils._failure import invalid
 
-# "$${secret." is the escape for a literal "${secret.", hence the optional first "$". What is misspelt matches too: it would
-# go to the gateway as it stands, as a password that anybody can guess.
+# "$${secret." is the escape for a literal "${secret.", hence the optional first "$". What is misspelt matches too: else
+# it would go to the gateway as it stands, as a password that anybody can guess.
 _REFERENCE = re.compile(r"(\$?)\$\{(\s*secrets?\b[^}]*)(\}?)", re.IGNORECASE)
 _WRITTEN = 'a reference as ${secret.NAME}, or "$${" for that very text'
 

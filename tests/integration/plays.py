@@ -37,6 +37,20 @@ class Play(t.NamedTuple):
         ]
 
 
+def write_inventory(folder: pathlib.Path, hosts: dict[str, dict[str, t.Any]]) -> pathlib.Path:
+    """An inventory in which this machine is several gateways: the variables of each, over those of inventory/local."""
+    folder.mkdir(mode=0o700)
+    shutil.copytree(REPOSITORY / "inventory" / "local" / "group_vars", folder / "group_vars")
+    common = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "envoy_node_id": "local",
+    }
+    found = {name: {**common, **variables} for name, variables in hosts.items()}
+    (folder / "hosts.json").write_text(json.dumps({"gateways": {"hosts": found}}))
+    return folder
+
+
 class Site:
     """This machine as a gateway."""
 

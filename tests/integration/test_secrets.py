@@ -28,7 +28,7 @@ import typing as t
 
 import pytest
 from leaks import Search, Watch
-from plays import Play, Site
+from plays import Play, Site, write_inventory
 from real import NATIVE, REPOSITORY, TYPE, htpasswd
 
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
@@ -198,13 +198,10 @@ class Story:
         :param mistakes: what the error has to say → the variables.
         """
         inventory = self.site.root.with_suffix(".inventory")
-        inventory.mkdir(mode=0o700)
+        common = {**self.site.variables, "envoy_filters_secrets": known(WRONG)}
+        hosts = {f"h{number}": {**common, **wrong} for number, wrong in enumerate(mistakes.values())}
         try:
-            shutil.copytree(REPOSITORY / "inventory" / "local" / "group_vars", inventory / "group_vars")
-            common = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
-            common |= {**self.site.variables, "envoy_filters_secrets": known(WRONG)}
-            hosts = {f"h{number}": {**common, **wrong} for number, wrong in enumerate(mistakes.values())}
-            (inventory / "hosts.json").write_text(json.dumps({"gateways": {"hosts": hosts}}))
+            write_inventory(inventory, hosts)
             done = self.site.run("-i", str(inventory), "--forks", "3", "-vvv", "--diff", book)
         finally:
             shutil.rmtree(inventory)

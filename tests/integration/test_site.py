@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import re
-import shutil
-import sys
 import typing as t
 
 import pytest
-from plays import Site
-from real import REPOSITORY
+from plays import Site, write_inventory
 
 
 @pytest.fixture(scope="module")
@@ -195,11 +191,8 @@ BAD = [
 def test_bad_variables_are_named(site: Site) -> None:
     """One play, in which each host has one mistake, since a play takes seconds."""
     pid = site.pid()
-    inventory = site.root / "bad"
-    shutil.copytree(REPOSITORY / "inventory" / "local" / "group_vars", inventory / "group_vars")
-    common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "envoy_node_id": "local"}
-    hosts = {f"h{number}": {**common, **site.variables, **mistake} for number, (mistake, _text) in enumerate(BAD)}
-    (inventory / "hosts.json").write_text(json.dumps({"gateways": {"hosts": hosts}}))
+    hosts = {f"h{number}": {**site.variables, **mistake} for number, (mistake, _text) in enumerate(BAD)}
+    inventory = write_inventory(site.root / "bad", hosts)
     output = site.run("-i", str(inventory), "--forks", "2", "playbooks/site.yml").stdout
     unnamed = {}
     for number, (_mistake, text) in enumerate(BAD):
