@@ -19,6 +19,7 @@ MODULES = {
     "throughput": "The example extension under load",
     "rotations": "Rotations under load",
     "refusal": "The old credential",
+    "versions": "Ten versions of the extension",
     "fleet": "Ten hosts",
 }
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
 import typing as t
+from pathlib import Path
 
 from real import NATIVE, RealGateway, content_addressed, htpasswd, native_users
 
@@ -73,7 +75,7 @@ class Rotating:
 
 
 @contextlib.contextmanager
-def _running() -> t.Iterator[RealGateway]:
+def running() -> t.Iterator[RealGateway]:
     gateway = RealGateway()
     try:
         gateway.start()
@@ -85,23 +87,37 @@ def _running() -> t.Iterator[RealGateway]:
 @contextlib.contextmanager
 def rotating() -> t.Iterator[Rotating]:
     extension()
-    with _running() as gateway:
-        _check(gateway.serve({"name": NAME, "engine": "dynamic_module"}))
+    with running() as gateway:
+        check(gateway.serve({"name": NAME, "engine": "dynamic_module"}))
         yield Rotating(gateway)
 
 
 @contextlib.contextmanager
 def native() -> t.Iterator[RealGateway]:
     """A gateway with Envoy's own Basic Auth and the steady credential."""
-    with _running() as gateway:
-        _check(gateway.serve(NATIVE))
-        _check(gateway.filter(NATIVE["name"], **native_users(htpasswd(*STEADY))))
+    with running() as gateway:
+        check(gateway.serve(NATIVE))
+        check(gateway.filter(NATIVE["name"], **native_users(htpasswd(*STEADY))))
         yield gateway
 
 
-def _check(result: t.Any) -> None:
+def check(result: t.Any) -> None:
     if result.failed:
         raise RuntimeError(result["msg"])
+
+
+def _status(process: int, key: str) -> int:
+    text = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+    return int(re.search(rf"^{key}:\s+(\d+)", text, re.MULTILINE)[1])
+
+
+def memory(process: int) -> float:
+    """MiB that are resident."""
+    return _status(process, "VmRSS") / 1024
+
+
+def threads(process: int) -> int:
+    return _status(process, "Threads")
 
 
 def pin(process: int, core: int) -> None:

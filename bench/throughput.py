@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
-from pathlib import Path
 
 from real import RealGateway
 
 from bench.figure import Figure
-from bench.gateways import STEADY, native, pin, rotating
+from bench.gateways import STEADY, memory, native, pin, rotating
 from bench.wrk import Wrk
 
 ROUNDS = 12
@@ -31,12 +29,6 @@ def _rate(gateway: RealGateway) -> float:
     return outcome.rate
 
 
-def _memory(gateway: RealGateway) -> float:
-    """MiB that are resident."""
-    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
-    return int(re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[1]) / 1024
-
-
 def measure() -> list[Figure]:
     ours, own, ratios = [], [], []
     with rotating() as rotated, native() as reference:
@@ -50,7 +42,7 @@ def measure() -> list[Figure]:
             for gateway, rates in order if turn % 2 else order[::-1]:
                 rates.append(_rate(gateway))
             ratios.append(ours[-1] / own[-1])
-        memory = _memory(extended), _memory(reference)
+        used = memory(extended.process.pid), memory(reference.process.pid)
     quartiles = statistics.quantiles(ratios)
     return [
         Figure("requests/s, example extension", statistics.median(ours), detail=f"median of {ROUNDS}"),
@@ -61,6 +53,6 @@ def measure() -> list[Figure]:
             at_least=0.95,
             detail=f"half of the rounds: {quartiles[0]:.3f} to {quartiles[2]:.3f}",
         ),
-        Figure("memory of Envoy, example extension", memory[0], " MiB"),
-        Figure("memory of Envoy, its basic_auth", memory[1], " MiB"),
+        Figure("memory of Envoy, example extension", used[0], " MiB"),
+        Figure("memory of Envoy, its basic_auth", used[1], " MiB"),
     ]
