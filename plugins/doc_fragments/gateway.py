@@ -45,6 +45,22 @@ options:
       - From 1 to 1000.
     type: int
     default: 5
+  origin:
+    description:
+      - Who asks for what changes. It is kept beside each generation, and M(moe.gateway.envoy_info) tells it.
+      - It shows in output, so it must not hold secrets.
+    type: dict
+    default: {}
+    suboptions:
+      by:
+        description: A person or a machine, such as P(moe.gateway.operator#lookup) tells it.
+        type: str
+      play:
+        description: The play.
+        type: str
+      reason:
+        description: Why, such as a ticket or a commit.
+        type: str
 attributes:
   check_mode:
     description: Can run in check mode and return the status prediction without changing the gateway.

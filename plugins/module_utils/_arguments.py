@@ -29,6 +29,25 @@ OPTIONS: dict[str, t.Any] = {
     "owner": {"type": "str"},
     "timeout": {"type": "float", "default": 5.0},
     "keep": {"type": "int", "default": 5},
+    "origin": {
+        "type": "dict",
+        "default": {},
+        "options": {"by": {"type": "str"}, "play": {"type": "str"}, "reason": {"type": "str"}},
+    },
+}
+
+#: The option ``probe`` (see ``_probe``).
+PROBE: dict[str, t.Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "url": {"type": "str", "required": True},
+        "status": {"type": "int", "default": 200},
+        "headers": {"type": "dict"},
+        "basic_auth": {"type": "str"},
+        "ca_file": {"type": "path"},
+    },
 }
 
 #: What a module does with its options and its gateway.
@@ -84,7 +103,8 @@ def opened(params: dict[str, t.Any], write: bool) -> t.Iterator[Gateway]:
         envoy = params["envoy_binary"] or binary(peer.process.pid)
         return Validator(envoy, peer.uid, peer.gid, max(timeout, _SHORTEST_VALIDATION))
 
-    gateway = Gateway(store, Admin(params["admin_socket"], timeout), validator, timeout, keep, write)
+    origin = {key: text for key, text in params["origin"].items() if text}
+    gateway = Gateway(store, Admin(params["admin_socket"], timeout), validator, timeout, keep, write, origin=origin)
     with store.locked(timeout, write):
         gateway.key = store.key(write)
         yield gateway

@@ -160,6 +160,21 @@ def _golang(name: str, config: dict[str, t.Any], extension: Extension) -> dict[s
     }
 
 
+def config_of(typed: dict[str, t.Any]) -> t.Any:
+    """The inverse of :func:`typed_config`: what was given as ``config``, with its secrets in."""
+    if type_name(typed) != DYNAMIC_MODULE:
+        return typed
+    payload = typed["filter_config"]
+    return json.loads(payload["secret"]["inline_string"] if "secret" in payload else payload["value"])
+
+
+def library_of(typed: dict[str, t.Any]) -> str | None:
+    """The path of the compiled library that a configuration names."""
+    if type_name(typed) == DYNAMIC_MODULE:
+        return typed["dynamic_module_config"]["module"]["local"]["filename"]
+    return typed["library_path"] if type_name(typed) == GOLANG else None
+
+
 def wrap(typed: dict[str, t.Any], nonce: str) -> dict[str, t.Any]:
     """The same configuration in bytes that Envoy has not seen before.
 

@@ -17,6 +17,19 @@ from ansible_collections.moe.gateway.plugins.module_utils._failure import Failur
 _AGAIN = "Remove it and let moe.gateway.envoy_extensions copy it again. Nothing has changed."
 
 
+def check_before(extension: Extension | None, process: Process) -> None:
+    """Raise a ``Failure`` unless this process may be handed a filter that uses this library."""
+    if extension:
+        check_file(extension)
+        check_not_replaced(extension, process)
+
+
+def check_after(extension: Extension | None, process: Process) -> None:
+    """Raise a ``Failure`` unless this process, which has taken such a filter, runs that library."""
+    if extension:
+        check_loaded(extension, process)
+
+
 def check_file(extension: Extension) -> None:
     """Raise ``extension_missing`` or ``extension_damaged`` unless the file is there and is what its name says."""
     try:

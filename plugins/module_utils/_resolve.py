@@ -1,7 +1,10 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Resolve: from the options of one filter to the content that should run, and to what people may see of it. Pure."""
+"""Resolve: from the options of one filter to the content that should run, and to what people may see of it. Pure.
+
+And back: from a content that was kept to what has to be known of it where nobody has the variables any more.
+"""
 
 from __future__ import annotations
 
@@ -64,3 +67,35 @@ def revision(params: dict[str, t.Any], secrets: dict[str, str], key: bytes) -> R
         "secrets": {secret: f"digest {keyed_digest(key, 'secret', value)}" for secret, value in sorted(used.items())},
     }
     return Revision(content, view, extension)
+
+
+def kept_extension(content: dict[str, t.Any]) -> Extension | None:
+    """The compiled library that a kept content names."""
+    path = _engines.library_of(content)
+    return Extension.at(path) if path is not None else None
+
+
+def kept_secrets(content: dict[str, t.Any], view: dict[str, t.Any]) -> list[str]:
+    """The values in a kept content that no message may hold: all that its view does not show."""
+    found: list[str] = []
+
+    def walk(item: t.Any, seen: t.Any) -> None:
+        if isinstance(item, dict):
+            for key, child in item.items():
+                walk(child, seen.get(key) if isinstance(seen, dict) else None)
+        elif isinstance(item, list):
+            pairs = seen if isinstance(seen, list) and len(seen) == len(item) else [None] * len(item)
+            for child, part in zip(item, pairs):
+                walk(child, part)
+        elif isinstance(item, str) and item and item != seen:
+            found.append(item)
+
+    try:
+        config = _engines.config_of(content)
+    except (KeyError, TypeError, ValueError):
+        config = content
+    if isinstance(config, dict):
+        # Tells nothing that the listener does not.
+        config = {key: value for key, value in config.items() if key != "@type"}
+    walk(config, view.get("config"))
+    return found

@@ -9,7 +9,8 @@ Layout below the gateway's directory (0700, files 0600, owned by Envoy's user)::
 
     clusters.json  listeners.json  filters/<name>.json     live: what Envoy reads and watches
     state/key                                              keys the digests; never leaves the host
-    state/<kind>/<generation>.json                         contents that Envoy was seen to run, newest last
+    state/<kind>/<generation>.json                         contents that Envoy was seen to run, newest last, each with
+                                                           a note of how it came to be
     state/<kind>/record.json                               what was confirmed, when, in which process
     state/staged-*                                         not yet in place; left over only by a kill
 
@@ -30,6 +31,7 @@ import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Confirmed, Disk, Process
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import Kind
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version, keyed_digest
 
@@ -233,6 +235,12 @@ class Record(t.NamedTuple):
     view: dict[str, t.Any]
     #: UTC, ISO 8601
     at: str
+    #: how that content came to be there; ``None`` if that was not noted
+    change: Change | None = None
+
+
+#: What a generation was made from, and how it came to be.
+Note = t.Optional[tuple[dict[str, t.Any], t.Optional[Change]]]
 
 
 class Shelf:
@@ -273,6 +281,9 @@ class Shelf:
             document = _load(data)
         except ValueError:
             raise Failure("not_ours", f"its {len(data)} bytes are not JSON") from None
+        return self._judge(document)
+
+    def _judge(self, document: t.Any) -> tuple[Version, t.Any]:
         version, content = self.kind.parse(document)
         if document != self.kind.document(content, version):
             raise Failure("not_ours", "it does not have the shape that this collection writes")
@@ -296,7 +307,7 @@ class Shelf:
                 return None
             process = Process(int(data["process"]["pid"]), int(data["process"]["started"]))
             confirmed = Confirmed(version, process, int(data["rejected"]), int(data["failed"]))
-            return Record(confirmed, dict(data["view"]), str(data["at"]))
+            return Record(confirmed, dict(data["view"]), str(data["at"]), Change.parse(data.get("change")))
         except (OSError, Failure, ValueError, KeyError, TypeError, OverflowError):
             return None
 
@@ -309,10 +320,33 @@ class Shelf:
 
     def last_good(self, record: Record | None) -> t.Any:
         """The content that was confirmed last; what stands in for one where there is none."""
-        for generation in [record.confirmed.version.generation] if record else []:
-            with contextlib.suppress(Failure, OSError):
-                return self._parse(self.files.read(self._generation(generation)))[1]
-        return self.kind.fallback
+        kept = self.kept(record.confirmed.version.generation) if record else None
+        return kept.content if kept else self.kind.fallback
+
+    def kept(self, number: int) -> Kept | None:
+        """A generation; ``None`` if it is not there, or not as it was written."""
+        try:
+            data = _load(self.files.read(self._generation(number)))
+            note = data.pop("note", None) or {}
+            version, content = self._judge(data)
+            if version.generation != number:
+                return None
+            return Kept(version, content, dict(note.get("view", {})), Change.parse(note.get("change")))
+        except (Failure, OSError, ValueError, AttributeError, TypeError):
+            return None
+
+    def history(self) -> list[Kept]:
+        """Every generation that can be gone back to, ascending."""
+        return [kept for kept in map(self.kept, self.generations()) if kept]
+
+    def in_service(self, record: Record | None) -> Kept | None:
+        """What the live file holds, or where that is not ours, what was confirmed last."""
+        version = self.disk().version
+        if version is None:
+            return self.kept(record.confirmed.version.generation) if record else None
+        kept = self.kept(version.generation)
+        # One that no run lived to confirm is not among the generations.
+        return kept if kept and kept.version == version else Kept(version, self.content(), {}, None)
 
     def next_generation(self, record: Record | None) -> int:
         """Higher than any that Envoy may have seen, so that a version never comes twice."""
@@ -326,22 +360,29 @@ class Shelf:
         return max(seen, default=0) + 1
 
     def publish(
-        self, content: t.Any, spare: t.Any, version: Version, clock: t.Callable[[], float] = time.monotonic
+        self,
+        content: t.Any,
+        spare: t.Any,
+        version: Version,
+        clock: t.Callable[[], float] = time.monotonic,
+        notes: tuple[Note, Note] = (None, None),
     ) -> Publish:
         """Put ``content`` in place as ``version``; keep ``spare`` staged as the next one, should Envoy refuse.
 
         All that either end needs is on the disk before the live file changes: a disk that fills up can no longer
         prevent the way back.
+
+        :param notes: of the one and of the other.
         """
         back = Version(self.digest(spare), version.generation + 1)
-        data = _encode(self.kind.document(content, version))
-        spare_data = _encode(self.kind.document(spare, back))
+        document, spare_document = self.kind.document(content, version), self.kind.document(spare, back)
+        copy, spare_copy = _noted(document, notes[0]), _noted(spare_document, notes[1])
         with _explained(f"Nothing has changed: version {version} of {self.kind.name} can't be written"):
             self._make_folders()
             staged: list[str] = []
             try:
-                for item in (data, data, spare_data, spare_data):
-                    staged.append(self.store.stage(item))
+                for item in (document, copy, spare_document, spare_copy):
+                    staged.append(self.store.stage(_encode(item)))
                 renamed = clock()
                 self.files.rename(staged[0], self.live)
             except OSError:
@@ -384,6 +425,7 @@ class Shelf:
             "failed": confirmed.failed,
             "view": record.view,
             "at": record.at,
+            "change": record.change and record.change._asdict(),
         }
         generation = self._generation(confirmed.version.generation)
         with _explained(f"Envoy runs version {confirmed.version} of {self.kind.name}, but this can't be noted"):
@@ -393,7 +435,8 @@ class Shelf:
                     self.files.rename(copy, generation)
                     self.files.sync_directory(self.folder)
                 else:
-                    self.store.put(self.files.read(self.live), generation)
+                    live = _load(self.files.read(self.live))
+                    self.store.put(_encode(_noted(live, (record.view, record.change))), generation)
             self.store.put(_encode(data), os.path.join(self.folder, "record.json"))
             others = [number for number in self.generations() if number != confirmed.version.generation]
             for number in others[: max(0, len(others) - keep + 1)]:
@@ -492,6 +535,14 @@ def _load(data: bytes) -> t.Any:
         return json.loads(data)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _noted(document: dict[str, t.Any], note: Note) -> dict[str, t.Any]:
+    """The document as a generation is kept; Envoy never reads it."""
+    if note is None:
+        return document
+    view, change = note
+    return {**document, "note": {"view": view, "change": change and change._asdict()}}
 
 
 def _encode(value: t.Any) -> bytes:

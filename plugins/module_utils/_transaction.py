@@ -26,6 +26,7 @@ from ansible_collections.moe.gateway.plugins.module_utils._decision import (
 )
 from ansible_collections.moe.gateway.plugins.module_utils._engines import type_name
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS, LISTENERS, Kind, pointers
 from ansible_collections.moe.gateway.plugins.module_utils._log import Log
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version, mask
@@ -49,6 +50,8 @@ class Desired(t.NamedTuple):
     clusters: list[dict[str, t.Any]] | None = None
     #: values that no message may hold
     secrets: t.Collection[str] = ()
+    #: the generation that the content was taken from, where it is not made from variables
+    source: Kept | None = None
     #: raises a ``Failure`` if this Envoy process must not get the content
     check_before: t.Callable[[Process], None] = lambda _process: None
     #: raises a ``Failure`` if this Envoy process, having taken the content, does not do what it should
@@ -88,6 +91,7 @@ class Gateway:
 
     :param validator: makes the throwaway Envoy that stands in for the one behind the admin socket.
     :param write: false in check mode: then nothing at all is written.
+    :param origin: who asks for what changes, for the notes beside each generation.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class Gateway:
         keep: int,
         write: bool,
         clock: t.Callable[[], float] = time.monotonic,
+        origin: dict[str, str] | None = None,
     ) -> None:
         self.store = store
         self.admin = admin
@@ -107,6 +112,7 @@ class Gateway:
         self.keep = keep
         self.write = write
         self.clock = clock
+        self.origin = origin or {}
         self.key = b""
 
     def shelf(self, kind: Kind) -> Shelf:
@@ -148,14 +154,20 @@ class Gateway:
             return outcome
         if plan.action == "none":
             if plan.note:
-                shelf.confirm(_record(version, running, desired.view), self.keep)
+                change = record.change if record and record.confirmed.version == version else None
+                change = change or Change(now(), "noted", None, self.origin)
+                shelf.confirm(_record(version, running, desired.view, change), self.keep)
             return outcome
         log = Log(server.log_path, running.process.pid)
         spare = shelf.last_good(record)
         if record is None and disk.version and disk.version.generation in shelf.generations():
             # The record was lost, but what is in service is ours, and was kept because a run had confirmed it.
             spare = shelf.content()
-        publish = shelf.publish(desired.content, spare, version, self.clock)
+        change = self._change(prepared, previous)
+        same = record and shelf.digest(spare) == record.confirmed.version.digest
+        again = Change(change.at, "restored", str(version), self.origin, *_source(record if same else None))
+        notes = (desired.view, change), (before, again)
+        publish = shelf.publish(desired.content, spare, version, self.clock, notes)
         try:
             running, server = self._confirm(kind, version, running)
             propagation = (self.clock() - publish.renamed) * 1000
@@ -163,12 +175,26 @@ class Gateway:
             if not publish.untouched():
                 raise Failure("changed_meanwhile", f"{shelf.live} was changed by somebody else during this run.")
         except Failure as failure:
-            raise self._restore(publish, record, failure, log, desired.secrets) from failure
+            raise self._restore(publish, before, again, failure, log, desired.secrets) from failure
         except Exception as error:
             failure = Failure("internal_error", f"{type(error).__name__}: {error}")
-            raise self._restore(publish, record, failure, log, desired.secrets) from error
-        publish.accept(_record(version, running, desired.view), self.keep)
+            raise self._restore(publish, before, again, failure, log, desired.secrets) from error
+        publish.accept(_record(version, running, desired.view, change), self.keep)
         return outcome._replace(propagation_ms=propagation, server=server)
+
+    def _change(self, prepared: Prepared, previous: Version | None) -> Change:
+        """How what is about to be published came to be."""
+        source, action, record = prepared.desired.source, prepared.plan.action, prepared.record
+        taken: tuple[str | None, str | None] = (None, None)
+        if source and source.change and source.change.source:
+            taken = source.change.source, source.change.source_at
+        elif source:
+            taken = str(source.version), source.change.at if source.change else None
+        elif record and record.confirmed.version.digest == prepared.version.digest:
+            taken = _source(record)
+        if source and action == "published":
+            action = "rolled_back"
+        return Change(now(), action, str(previous) if previous else None, self.origin, *taken)
 
     def purge(self, kind: Kind) -> bool:
         """Remove all files of a filter that has left the chain; whether there were any. The store is locked."""
@@ -265,7 +291,8 @@ class Gateway:
     def _restore(
         self,
         publish: Publish,
-        record: Record | None,
+        view: dict[str, t.Any],
+        change: Change,
         failure: Failure,
         log: Log,
         secrets: t.Collection[str],
@@ -287,7 +314,7 @@ class Gateway:
         what = f"Now {kind.fallback_name}" if fallback else f"The last good configuration (version {publish.back})"
         try:
             running, _server = self._confirm(kind, publish.back, before)
-            publish.restored(_record(publish.back, running, record.view if record else {}), self.keep)
+            publish.restored(_record(publish.back, running, view, change), self.keep)
             details["restored"] = str(publish.back)
             what = f"{what} is in service again."
         except Failure as again:
@@ -296,8 +323,13 @@ class Gateway:
         return Failure(failure.code, f"{kind.name}: {text} {what}", **details)
 
 
-def _record(version: Version, running: Running, view: dict[str, t.Any]) -> Record:
-    return Record(Confirmed(version, running.process, running.rejected, running.failed), view, now())
+def _record(version: Version, running: Running, view: dict[str, t.Any], change: Change) -> Record:
+    return Record(Confirmed(version, running.process, running.rejected, running.failed), view, now(), change)
+
+
+def _source(record: Record | None) -> tuple[str | None, str | None]:
+    """Where a rollback took from what was confirmed last, if it was one."""
+    return (record.change.source, record.change.source_at) if record and record.change else (None, None)
 
 
 def _check_type(kind: Kind, content: t.Any, types: list[str] | None) -> None:

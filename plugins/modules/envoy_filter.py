@@ -111,6 +111,7 @@ notes:
     With C(ansible_pipelining) set for the task, as the role C(moe.gateway.envoy_filters) does it, there is none.
 seealso:
   - module: moe.gateway.envoy_config
+  - module: moe.gateway.envoy_rollback
   - module: moe.gateway.envoy_info
   - name: Envoy's extension config discovery service
     description: How Envoy takes the configuration of one filter.
@@ -262,16 +263,11 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
 
 
 def _desired(wanted: Revision, secrets: dict[str, str], probes: list[_probe.Probe], timeout: float) -> Desired:
-    extension = wanted.extension
-
     def before(process: Process) -> None:
-        if extension:
-            _library.check_file(extension)
-            _library.check_not_replaced(extension, process)
+        _library.check_before(wanted.extension, process)
 
     def after(process: Process) -> None:
-        if extension:
-            _library.check_loaded(extension, process)
+        _library.check_after(wanted.extension, process)
         for probe in probes:
             _probe.run(probe, timeout)
 
@@ -292,18 +288,7 @@ def main() -> None:
             # Ansible would make a dict of a text, and print that: it only hides the text as it came.
             "secrets": {"type": "raw", "default": {}, "no_log": True},
             "redact": {"type": "bool", "default": True},
-            "probe": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "url": {"type": "str", "required": True},
-                    "status": {"type": "int", "default": 200},
-                    "headers": {"type": "dict"},
-                    "basic_auth": {"type": "str"},
-                    "ca_file": {"type": "path"},
-                },
-            },
+            "probe": _arguments.PROBE,
         },
         required_if=[("state", "present", ("engine",))],
         supports_check_mode=True,

@@ -163,6 +163,9 @@ class RealGateway:
     def filter(self, name: str, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
         return run_module("envoy_filter", {**self.where(), "name": name, **options}, check, diff)
 
+    def rollback(self, name: str, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
+        return run_module("envoy_rollback", {**self.where(), "name": name, **options}, check, diff)
+
     def faulty_filter(
         self, name: str, options: dict[str, t.Any], action: str, number: int, *command: str
     ) -> tuple[subprocess.CompletedProcess[str], list[str]]:

@@ -85,7 +85,13 @@ def test_tarball_holds_nothing_that_only_developers_need(installed: Installed) -
 
 
 @pytest.mark.parametrize(
-    ("kind", "pattern"), [("module", "plugins/modules/*.py"), ("filter", "plugins/filter/*"), ("role", "roles/*")]
+    ("kind", "pattern"),
+    [
+        ("module", "plugins/modules/*.py"),
+        ("filter", "plugins/filter/*"),
+        ("lookup", "plugins/lookup/*"),
+        ("role", "roles/*"),
+    ],
 )
 def test_documentation_of_each_plugin_and_role_shows(installed: Installed, kind: str, pattern: str) -> None:
     expected = [f"moe.gateway.{name}" for name in names(pattern)]

@@ -11,7 +11,12 @@ import pytest
 
 from ansible_collections.moe.gateway.plugins.module_utils import _engines
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
-from ansible_collections.moe.gateway.plugins.module_utils._resolve import extension_of, revision
+from ansible_collections.moe.gateway.plugins.module_utils._resolve import (
+    extension_of,
+    kept_extension,
+    kept_secrets,
+    revision,
+)
 
 DIGEST = "0123456789abcdef" * 4
 LIBRARY = f"/var/lib/envoy/extensions/basic_auth-{DIGEST}.so"
@@ -165,3 +170,29 @@ def test_a_secret_in_the_wrong_place_is_refused_without_being_shown(given, secre
 def test_the_library_is_known_before_the_secrets():
     assert extension_of(options()) == (LIBRARY, DIGEST)
     assert extension_of(options(**NATIVE)) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "extension"),
+    [({}, LIBRARY), ({"redact": False}, LIBRARY), (NATIVE, None), (GOLANG, LIBRARY), ({"state": "absent"}, None)],
+    ids=str,
+)
+def test_a_kept_content_tells_its_extension_and_its_secrets(given, extension):
+    kept = revision(options(**given), SECRETS, KEY)
+    found = kept_extension(kept.content)
+    assert (found and found.path) == extension
+    assert ("HIDDEN" in kept_secrets(kept.content, kept.view)) is ("state" not in given)
+
+
+def test_of_a_kept_content_only_what_its_view_shows_is_no_secret():
+    config = {"realm": "httpbin", "users": [{"username": "foo", "password": "x-${secret.pw}"}, "plain"]}
+    kept = revision(options(config=config), SECRETS, KEY)
+    assert kept_secrets(kept.content, kept.view) == ["x-HIDDEN"]
+    assert kept_secrets(kept.content, {}) == ["httpbin", "foo", "x-HIDDEN", "plain"]
+
+
+@pytest.mark.parametrize("text", ["", "not JSON"])
+def test_a_kept_content_of_another_shape_is_all_secret(text):
+    kept = revision(options(), SECRETS, KEY)
+    kept.content["filter_config"]["secret"]["inline_string"] = text + "HIDDEN"
+    assert text + "HIDDEN" in kept_secrets(kept.content, kept.view)

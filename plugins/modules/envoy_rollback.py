@@ -1,0 +1,253 @@
+#!/usr/bin/python
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring one HTTP filter of a running Envoy back to a generation that it ran before."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: envoy_rollback
+short_description: Bring one HTTP filter of a running Envoy back to a generation that it ran before
+version_added: 0.2.0
+description:
+  - Publishes a generation that the gateway has kept, by the transaction that M(moe.gateway.envoy_filter) uses.
+    A throwaway Envoy has to load it first, and the module succeeds only once the running one has taken it.
+  - All of the generation comes back, its secrets and its extension too. They are on the gateway, so whoever rolls back
+    need not know them.
+  - "The previous generation is the newest one with another content from before the last change that was no rollback.
+    So the module can be repeated: a filter that is rolled back stays where it is. Further back, name a generation."
+  - It is a new publish with a number of its own. The generation that was left is kept too, and can be gone back to.
+  - The variables are as they were, so the next M(moe.gateway.envoy_filter) with them brings what they say.
+options:
+  name:
+    description: The name of the filter.
+    type: str
+    required: true
+  generation:
+    description:
+      - The number of a generation that is kept. M(moe.gateway.envoy_info) lists them.
+      - Each gateway has its own numbers.
+    type: int
+  version:
+    description: The same as its whole version, as RV(previous_version) tells it, which is then compared too.
+    type: str
+  at:
+    description:
+      - The generation that was in service at this time, which is the same for a whole fleet, unlike a number.
+      - ISO 8601 with a zone, such as V(2030-01-31T12:00:00Z), by the clock of the gateway.
+    type: str
+  probe:
+    description:
+      - Requests to make once Envoy has taken the generation, as for M(moe.gateway.envoy_filter).
+      - If one gets another status, what ran before comes back.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      url:
+        description: An http or https URL that reaches this gateway.
+        type: str
+        required: true
+      status:
+        description: The status to expect, from 100 to 599.
+        type: int
+        default: 200
+      headers:
+        description: Headers to send; C(${secret.NAME}) stands for an entry of O(secrets).
+        type: dict
+      basic_auth:
+        description: A credential to send, as C(user:${secret.NAME}).
+        type: str
+      ca_file:
+        description: Certificates to trust for https, as a path on the gateway. Default is the system's.
+        type: path
+  secrets:
+    description: What O(probe) refers to, as a mapping of names to strings.
+    type: raw
+    default: {}
+extends_documentation_fragment: [moe.gateway.gateway]
+seealso:
+  - module: moe.gateway.envoy_filter
+  - module: moe.gateway.envoy_info
+author: moe.gateway contributors (@moe-gateway)
+"""
+
+EXAMPLES = r"""
+- name: Take the last change back
+  moe.gateway.envoy_rollback:
+    name: basic_auth
+
+- name: Bring back what ran before the change of this noon
+  moe.gateway.envoy_rollback:
+    name: basic_auth
+    at: "2030-01-31T12:00:00Z"
+    probe:
+      - url: http://127.0.0.1:10000/status/200
+        headers: {host: httpbin.example.com}
+        status: 401
+"""
+
+RETURN = r"""
+action:
+  description:
+    - What was done, or in check mode would be done.
+    - V(none), V(rolled_back), V(healed) what was there already but not in service as it should be, V(restored) what ran
+      before, after a failure.
+  returned: always
+  type: str
+  sample: rolled_back
+version:
+  description: What Envoy reports as C(version_text).
+  returned: success
+  type: str
+  sample: 9b1d22c07ae34f10-13
+source_version:
+  description: The version that the content was published as before.
+  returned: success
+  type: str
+  sample: 9b1d22c07ae34f10-11
+source_at:
+  description: When that was, in UTC. Null if that was not noted.
+  returned: success
+  type: str
+  sample: "2030-01-31T11:40:02Z"
+previous_version:
+  description: The version that was on disk before.
+  returned: success, if there was one
+  type: str
+  sample: 3f0a9c5be1d04c55-12
+generation:
+  description: The number of the publish.
+  returned: success
+  type: int
+  sample: 13
+propagation_ms:
+  description: Milliseconds from the rename of the file to the moment when Envoy's counters showed that it runs it.
+  returned: when something was published
+  type: float
+  sample: 1.4
+restart_epoch:
+  description: Envoy's hot restart epoch.
+  returned: success
+  type: int
+  sample: 0
+uptime_s:
+  description: Seconds since Envoy's current epoch began.
+  returned: success
+  type: int
+  sample: 86400
+found:
+  description: What was not as it should be, and is now.
+  returned: always
+  type: list
+  elements: str
+failure:
+  description: Why it failed, as for M(moe.gateway.envoy_filter). V(no_generation) if there is none to go back to.
+  returned: failure
+  type: dict
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _history, _library, _probe
+from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._kinds import Kind, filter_kind
+from ansible_collections.moe.gateway.plugins.module_utils._resolve import kept_extension, kept_secrets
+from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets
+from ansible_collections.moe.gateway.plugins.module_utils._transaction import Desired, Gateway
+
+
+def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
+    """The result of the module; a ``Failure`` where there is none."""
+    kind = filter_kind(params["name"])
+    secrets = check_secrets(params["secrets"])
+    probes = _probe.probes(params["probe"], secrets)
+    at = params["at"] and _history.moment(params["at"], "at")
+    wanted = _history.Wanted(params["generation"], params["version"], at)
+    shelf = gateway.shelf(kind)
+    source = _history.choose(shelf.history(), shelf.in_service(shelf.record()), wanted, kind.name)
+    desired = _desired(kind, source, secrets, probes, params["timeout"])
+    outcome = gateway.execute(gateway.prepare(kind, desired))
+    action = outcome.plan.action
+    change = source.change
+    taken = (change.source, change.source_at) if change and change.source else (str(source.version), None)
+    return {
+        "changed": action != "none",
+        "action": "rolled_back" if action == "published" else action,
+        "version": str(outcome.version),
+        "generation": outcome.version.generation,
+        "source_version": taken[0],
+        "source_at": taken[1] or (change.at if change and not change.source else None),
+        "previous_version": str(outcome.previous) if outcome.previous else None,
+        "propagation_ms": outcome.propagation_ms,
+        "restart_epoch": outcome.server.restart_epoch,
+        "uptime_s": outcome.server.uptime,
+        "found": outcome.plan.found,
+        "diff": {
+            "before_header": f"{kind.name} {outcome.previous or ''}".strip(),
+            "after_header": f"{kind.name} {outcome.version}",
+            "before": outcome.before,
+            "after": desired.view,
+        },
+    }
+
+
+def _desired(
+    kind: Kind, source: _history.Kept, secrets: dict[str, str], probes: list[_probe.Probe], timeout: float
+) -> Desired:
+    extension = kept_extension(source.content)
+
+    def before(process: Process) -> None:
+        try:
+            _library.check_before(extension, process)
+        except Failure as failure:
+            if failure.code != "extension_missing":
+                raise
+            raise Failure(
+                failure.code,
+                f"{kind.name}: version {source.version} needs {failure.details['path']}, which is not there any more. "
+                "Put it into envoy_extensions again, so that it is copied, or go back to another generation. "
+                "Nothing has changed.",
+                version=str(source.version),
+                **failure.details,
+            ) from failure
+
+    def after(process: Process) -> None:
+        _library.check_after(extension, process)
+        for probe in probes:
+            _probe.run(probe, timeout)
+
+    return Desired(
+        source.content,
+        source.view or {"version": str(source.version)},
+        secrets=[*kept_secrets(source.content, source.view), *secrets.values()],
+        source=source,
+        check_before=before,
+        check_after=after,
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **_arguments.OPTIONS,
+            "name": {"type": "str", "required": True},
+            "generation": {"type": "int"},
+            "version": {"type": "str"},
+            "at": {"type": "str"},
+            "probe": _arguments.PROBE,
+            # Ansible would make a dict of a text, and print that: it only hides the text as it came.
+            "secrets": {"type": "raw", "default": {}, "no_log": True},
+        },
+        mutually_exclusive=[("generation", "version", "at")],
+        supports_check_mode=True,
+    )
+    _arguments.run(module, apply)
+
+
+if __name__ == "__main__":
+    main()
