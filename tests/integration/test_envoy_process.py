@@ -15,7 +15,9 @@ import time
 import typing as t
 
 import pytest
-from real import REPOSITORY, RealGateway, Result, run_module
+from real import REPOSITORY, RealGateway, Result, run_module, wait_until
+
+from ansible_collections.moe.gateway.plugins.module_utils._detached import Detached
 
 
 class Own(RealGateway):
@@ -38,6 +40,10 @@ class Own(RealGateway):
 
     def bring(self, state: str, check: bool = False, timeout: float = 20) -> Result:
         return run_module("envoy_process", self.options(state, timeout), check)
+
+    def detached(self) -> Detached:
+        where = self.options("started")
+        return Detached(where["command"], where["lock"], where["output"], where["admin_socket"], where["timeout"])
 
     def remove(self) -> None:
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
@@ -86,8 +92,8 @@ def test_started_found_again_restarted_and_stopped(own: Own) -> None:
 def test_after_a_kill_it_is_started_again(own: Own) -> None:
     pid = own.bring("started")["pid"]
     os.kill(pid, signal.SIGKILL)
-    while _command_line(pid):
-        time.sleep(0.01)
+    # A process that ends gives its lock back a moment after its command line.
+    wait_until(lambda: own.detached().pid() is None, "Envoy keeps its lock")
     again = own.bring("started")
     assert (again["action"], again["previous_pid"]) == ("started", None)
 
