@@ -21,6 +21,7 @@ MODULES = {
     "refusal": "The old credential",
     "versions": "Ten versions of the extension",
     "fleet": "Ten hosts",
+    "ways": "One change of a credential, in several ways",
 }
 
 

@@ -21,7 +21,7 @@ import threading
 import time
 import typing as t
 
-#: seconds between an answer and the next request
+#: seconds between an answer and the next request, unless the settings say other
 _PAUSE = 0.02
 #: seconds after which an answer counts as missing
 _TIMEOUT = 2.0
@@ -46,6 +46,8 @@ class Settings(t.TypedDict):
     gateways: dict[str, str]
     #: name to ``user:password``, or to none
     clients: dict[str, str | None]
+    #: name of a client to the seconds between an answer and its next request
+    pauses: dict[str, float]
 
 
 def ask(connection: http.client.HTTPConnection, host: str, path: str, credential: str | None) -> int:
@@ -79,7 +81,9 @@ def _probe(settings: Settings, gateway: str, client: str, running: pathlib.Path,
                 t.cast(http.client.HTTPConnection, connection).close()
             connection = None
         answers.append(Answer(gateway, client, opened, sent, time.time(), outcome))
-        time.sleep(_PAUSE)
+        due = time.monotonic() + settings["pauses"].get(client, _PAUSE)
+        while running.exists() and (rest := due - time.monotonic()) > 0:
+            time.sleep(min(rest, 0.1))
 
 
 def main() -> None:
