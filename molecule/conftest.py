@@ -10,6 +10,8 @@ import http.client
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import typing as t
 
 import pytest
@@ -37,6 +39,19 @@ class Gateway(t.NamedTuple):
             if answer.gateway == self.name:
                 by_client.setdefault(answer.client, []).append(answer)
         return by_client
+
+
+def play(playbook: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """What an operator sees of a playbook."""
+    return subprocess.run(
+        [pathlib.Path(sys.executable).with_name("ansible-playbook"), playbook, *options]
+        + ["--inventory", SCENARIO.parent / "inventory", "--inventory", SCENARIO / "inventory"],
+        env=os.environ | {"ANSIBLE_FORCE_COLOR": "0"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture

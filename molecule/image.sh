@@ -10,8 +10,11 @@ mkdir -p "$2"
 echo "making $tar"
 # Not needed in a container, where they fail or reach for the machine's own terminals.
 masked='getty.target systemd-modules-load.service'
+# Without security updates: an old Debian's archive of them lacks files that its own index names.
 mmdebstrap --quiet --variant=minbase \
-    --include=systemd,systemd-sysv,dbus,libnss-systemd,openssh-server,python3,iproute2,procps,gunicorn,python3-httpbin \
+    --include=systemd,systemd-sysv,dbus,libnss-systemd,openssh-server,python3,iproute2,procps \
+    --include=gunicorn,python3-httpbin,libfaketime \
+    --setup-hook="sed -i /security/d \"\$1\"/etc/apt/sources.list" \
     --customize-hook="chroot \"\$1\" systemctl --quiet mask $masked" \
     "$suite" "$tar.part.tar"
 mv "$tar.part.tar" "$tar"

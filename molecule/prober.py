@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Ask gateways the same all the time, and write down every answer.
 
-usage: prober.py RUNNING ANSWERS < SETTINGS.json
+usage: prober.py PREFIX < SETTINGS.json
 
 Every client asks every gateway on a connection of its own, and opens another only when that one has failed. It goes on
-for as long as the file RUNNING exists. Each line of ANSWERS is one ``Answer``.
+for as long as the file PREFIX.runs exists. PREFIX.asked says that each has had an answer. At the end each line of
+PREFIX.jsonl is one ``Answer``.
 """
 
 from __future__ import annotations
@@ -61,9 +62,17 @@ def ask(connection: http.client.HTTPConnection, host: str, path: str, credential
     return response.status
 
 
-def _probe(settings: Settings, gateway: str, client: str, running: pathlib.Path, answers: list[Answer]) -> None:
+def _probe(
+    settings: Settings,
+    gateway: str,
+    client: str,
+    running: pathlib.Path,
+    asked: threading.Barrier,
+    answers: list[Answer],
+) -> None:
     opened = 0
     connection = None
+    first = True
     while running.exists():
         sent = time.time()
         outcome: int | str
@@ -81,17 +90,24 @@ def _probe(settings: Settings, gateway: str, client: str, running: pathlib.Path,
                 t.cast(http.client.HTTPConnection, connection).close()
             connection = None
         answers.append(Answer(gateway, client, opened, sent, time.time(), outcome))
+        if first:
+            asked.wait()
+            first = False
         due = time.monotonic() + settings["pauses"].get(client, _PAUSE)
         while running.exists() and (rest := due - time.monotonic()) > 0:
             time.sleep(min(rest, 0.1))
 
 
 def main() -> None:
-    running, file = map(pathlib.Path, sys.argv[1:])
+    prefix = sys.argv[1]
+    running = pathlib.Path(f"{prefix}.runs")
     settings: Settings = json.load(sys.stdin)
     answers: list[Answer] = []
+    asked = threading.Barrier(
+        len(settings["gateways"]) * len(settings["clients"]), action=pathlib.Path(f"{prefix}.asked").touch
+    )
     threads = [
-        threading.Thread(target=_probe, args=(settings, gateway, client, running, answers))
+        threading.Thread(target=_probe, args=(settings, gateway, client, running, asked, answers))
         for gateway in settings["gateways"]
         for client in settings["clients"]
     ]
@@ -99,7 +115,7 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    with file.open("w", encoding="utf-8") as lines:
+    with open(f"{prefix}.jsonl", "w", encoding="utf-8") as lines:
         for answer in answers:
             print(json.dumps(answer), file=lines)
 
