@@ -50,6 +50,13 @@ PROBE: dict[str, t.Any] = {
     },
 }
 
+#: The option ``second_runtime`` (see ``_decision.way``).
+SECOND_RUNTIME: dict[str, t.Any] = {
+    "type": "str",
+    "choices": ["side_by_side", "hot_restart"],
+    "default": "side_by_side",
+}
+
 #: What a module does with its options and its gateway.
 Apply = t.Callable[[dict[str, t.Any], Gateway], dict[str, t.Any]]
 

@@ -59,6 +59,21 @@ class Plan(t.NamedTuple):
     note: bool
 
 
+def way(loaded: bool, second: bool, policy: str) -> str:
+    """How a running Envoy comes to run an extension.
+
+    ``none``: it has loaded it; ``load``: it may; ``side_by_side``: it may, as a second Go runtime; ``hot_restart``:
+    only a new process may, since Go supports one runtime in a process, and never leaves one.
+
+    :param loaded: it is loaded already, whatever else is
+    :param second: it is Go's, and another one of Go's is loaded
+    :param policy: ``side_by_side`` or ``hot_restart``
+    """
+    if loaded:
+        return "none"
+    return policy if second else "load"
+
+
 def decide(desired: str, disk: Disk, confirmed: Confirmed | None, running: Running) -> Plan:
     """:param desired: the digest of the content that should run.
 

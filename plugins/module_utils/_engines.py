@@ -28,6 +28,7 @@ TYPED_STRUCT = "xds.type.v3.TypedStruct"
 #: Refuses every request with 403: an allow-list without an entry. Stands wherever a filter has no revision.
 DENY: dict[str, t.Any] = {"@type": TYPE_PREFIX + RBAC, "rules": {"action": "ALLOW", "policies": {}}}
 
+_ADDRESSED = r"/(?:.*/)?(?:[^/]*[^/0-9a-f])?([0-9a-f]{64})\.so"
 _TYPE_NAME = r"[a-zA-Z_][a-zA-Z0-9_]*(\.[a-zA-Z_][a-zA-Z0-9_]*)+"
 
 
@@ -60,9 +61,14 @@ class Extension(t.NamedTuple):
     path: str
     sha256: str
 
+    @staticmethod
+    def named(path: str) -> bool:
+        """Whether a path names its content, as every extension's does."""
+        return re.fullmatch(_ADDRESSED, path) is not None
+
     @classmethod
     def at(cls, path: str, option: str = "extension") -> Extension:
-        match = re.fullmatch(r"/(?:.*/)?(?:[^/]*[^/0-9a-f])?([0-9a-f]{64})\.so", path)
+        match = re.fullmatch(_ADDRESSED, path)
         if not match:
             raise invalid(
                 option,

@@ -6,22 +6,27 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import stat
+import struct
+import typing as t
 
-from ansible_collections.moe.gateway.plugins.module_utils import _process
+from ansible_collections.moe.gateway.plugins.module_utils import _decision, _process
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
 from ansible_collections.moe.gateway.plugins.module_utils._engines import Extension
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._process import Library
 
 _AGAIN = "Remove it and let moe.gateway.envoy_extensions copy it again. Nothing has changed."
 
 
-def check_before(extension: Extension | None, process: Process) -> None:
+def check_before(extension: Extension | None, process: Process, second_runtime: str) -> None:
     """Raise a ``Failure`` unless this process may be handed a filter that uses this library."""
     if extension:
         check_file(extension)
         check_not_replaced(extension, process)
+        check_runtime(extension, process, second_runtime)
 
 
 def check_after(extension: Extension | None, process: Process) -> None:
@@ -59,15 +64,24 @@ def check_file(extension: Extension) -> None:
         )
 
 
+class Loaded(t.NamedTuple):
+    """The proof that a process runs the code of a file."""
+
+    path: str
+    sha256: str
+    pid: int
+    device: str
+    inode: int
+
+
 def check_not_replaced(extension: Extension, process: Process) -> None:
     """Raise ``extension_replaced`` if the process has loaded another file under this path.
 
     A loaded path is never read again: Envoy would run the old code with the new configuration.
     """
-    # The kernel tells paths without links.
-    path, inode = os.path.realpath(extension.path), os.stat(extension.path).st_ino
+    own = _as_the_kernel_tells(extension.path)
     for library in _process.libraries(process.pid):
-        if library.path == path and (library.deleted or library.inode != inode):
+        if library.path == own.path and library != own:
             raise Failure(
                 "extension_replaced",
                 f"extension: Envoy (PID {process.pid}) has loaded another file under {extension.path}, which was "
@@ -77,13 +91,76 @@ def check_not_replaced(extension: Extension, process: Process) -> None:
             )
 
 
-def check_loaded(extension: Extension, process: Process) -> None:
+def check_loaded(extension: Extension, process: Process) -> Loaded:
     """Raise ``extension_not_loaded`` unless the process has this very file mapped."""
-    path, inode = os.path.realpath(extension.path), os.stat(extension.path).st_ino
-    if not any(
-        library.path == path and library.inode == inode and not library.deleted
-        for library in _process.libraries(process.pid)
-    ):
+    own = _as_the_kernel_tells(extension.path)
+    if own not in _process.libraries(process.pid):
         raise Failure(
             "extension_not_loaded", f"Envoy (PID {process.pid}) has taken the filter but not loaded {extension.path}."
         )
+    return Loaded(extension.path, extension.sha256, process.pid, own.device, own.inode)
+
+
+def check_runtime(extension: Extension, process: Process, policy: str) -> None:
+    """Raise ``hot_restart_needed`` where the extension would bring a second Go runtime, and policy forbids that."""
+    own = _as_the_kernel_tells(extension.path)
+    libraries = _process.libraries(process.pid)
+    others = [library for library in libraries if library != own]
+    here = own in libraries
+    # Nothing more is read where it has been loaded before, as at every run but the first.
+    runtimes = [] if here or not is_go(extension.path) else [other for other in others if _has_go(other)]
+    if _decision.way(here, bool(runtimes), policy) == "hot_restart":
+        other = runtimes[0].path
+        raise Failure(
+            "hot_restart_needed",
+            f"extension: found Go code in Envoy (PID {process.pid}), of {other}, expected none beside that of "
+            f"{extension.path}: Go supports one runtime in a process, so a new Envoy has to load it. Restart Envoy, or "
+            "set envoy_extensions_second_runtime (second_runtime of the module) to side_by_side. Nothing has changed.",
+            loaded=other,
+            wanted=extension.path,
+            pid=process.pid,
+        )
+
+
+def _has_go(library: Library) -> bool:
+    """Whether a process that has loaded it runs Go; of a file that is gone, what its name lets expect."""
+    if library.deleted:
+        return Extension.named(library.path)
+    try:
+        return is_go(library.path)
+    except OSError:
+        return Extension.named(library.path)
+
+
+def is_go(path: str) -> bool:
+    """Whether Go built this file: it has the section in which Go tells so, which no stripping removes."""
+    with open(path, "rb") as file:
+        header = file.read(64)
+        # 64-bit, little-endian, as Envoy is; see elf(5).
+        if len(header) < 64 or header[:6] != b"\x7fELF\2\1":
+            return False
+        (offset,) = struct.unpack_from("<Q", header, 0x28)
+        size, count, names = struct.unpack_from("<HHH", header, 0x3A)
+        if size < 64 or names >= count:
+            return False
+        file.seek(offset + names * size)
+        section = file.read(64)
+        if len(section) < 64:
+            return False
+        start, length = struct.unpack_from("<QQ", section, 0x18)
+        file.seek(start)
+        return b"\0.go.buildinfo\0" in file.read(min(length, 1 << 20))
+
+
+def _as_the_kernel_tells(path: str) -> Library:
+    """The file as ``/proc/PID/maps`` shows it to be mapped.
+
+    It is mapped here for a moment, since what ``stat`` says can't be compared: the kernel tells paths without links,
+    and on overlayfs and btrfs another device, on overlayfs perhaps another inode too.
+    """
+    real = os.path.realpath(path)
+    with open(real, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
+        inode = os.fstat(file.fileno()).st_ino
+        found = [library for library in _process.libraries(os.getpid()) if library.path == real and not library.deleted]
+    # Several, if this process had loaded one of them that was replaced.
+    return min(found, key=lambda library: library.inode != inode)

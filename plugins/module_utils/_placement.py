@@ -37,28 +37,28 @@ def platform() -> dict[str, str]:
     return result
 
 
-def missing(needs: list[dict[str, t.Any]], owner: str | None, group: str | None) -> list[str]:
+def missing(needs: list[dict[str, t.Any]], owner: str | None, group: str | None, option: str = "needs") -> list[str]:
     """The needed files, user and group that this host lacks; a ``Failure`` for a file that is not what it should be."""
     found = []
     for index, need in enumerate(needs):
         path, wanted = need["path"], need.get("sha256")
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
-                raise invalid(f"needs[{index}].path", f"something other than a file at {path}", "a file")
+                raise invalid(f"{option}[{index}].path", f"something other than a file at {path}", "a file")
             digest = wanted and _sha256(path)
         except FileNotFoundError:
             found.append(path)
             continue
         except OSError as error:
             raise Failure(
-                "file_error", f"needs[{index}].path: {path} can't be read: {error.strerror}.", path=path
+                "file_error", f"{option}[{index}].path: {path} can't be read: {error.strerror}.", path=path
             ) from None
         if digest != wanted:
             raise Failure(
                 "damaged_file",
-                f"needs[{index}].sha256: found {digest} at {path}, expected {wanted}. The file was damaged or replaced "
-                "after it was put there. Move it away, and it will be put there again; don't write into it, since a "
-                "process may run it.",
+                f"{option}[{index}].sha256: found {digest} at {path}, expected {wanted}. The file was damaged or "
+                "replaced after it was put there. Move it away, and it will be put there again; don't write into it, "
+                "since a process may run it.",
                 path=path,
                 found=digest,
                 expected=wanted,

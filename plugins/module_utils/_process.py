@@ -42,6 +42,8 @@ class Library(t.NamedTuple):
     """A file with code that a process has mapped."""
 
     path: str
+    #: of the device, as the kernel writes it; not always what ``stat`` says (overlayfs, btrfs)
+    device: str
     inode: int
     #: the file was removed or replaced since; the process runs what it held before
     deleted: bool
@@ -60,7 +62,7 @@ def libraries(pid: int) -> list[Library]:
                 deleted = path.endswith(" (deleted)")
                 path = path[: -len(" (deleted)")] if deleted else path
                 if path.endswith(".so") or ".so." in path:
-                    found[path, fields[4]] = Library(path, int(fields[4]), deleted)
+                    found[path, fields[3], fields[4]] = Library(path, fields[3], int(fields[4]), deleted)
     except PermissionError:
         raise Failure(
             "process_denied", f"/proc/{pid}/maps may not be read. Run as Envoy's user, or with become.", pid=pid

@@ -84,6 +84,8 @@ class Outcome(t.NamedTuple):
     server: Server
     #: what was confirmed before, for diffs
     before: dict[str, t.Any]
+    #: the Envoy that runs it
+    process: Process
 
 
 class Gateway:
@@ -149,7 +151,7 @@ class Gateway:
         kind, desired, shelf, plan, version, disk, record, running, server = prepared
         before = record.view if record else {}
         previous = disk.version or (record.confirmed.version if record else None)
-        outcome = Outcome(plan, version, previous, None, server, before)
+        outcome = Outcome(plan, version, previous, None, server, before, running.process)
         if not self.write:
             return outcome
         if plan.action == "none":
@@ -180,7 +182,7 @@ class Gateway:
             failure = Failure("internal_error", f"{type(error).__name__}: {error}")
             raise self._restore(publish, before, again, failure, log, desired.secrets) from error
         publish.accept(_record(version, running, desired.view, change), self.keep)
-        return outcome._replace(propagation_ms=propagation, server=server)
+        return outcome._replace(propagation_ms=propagation, server=server, process=running.process)
 
     def _change(self, prepared: Prepared, previous: Version | None) -> Change:
         """How what is about to be published came to be."""

@@ -62,6 +62,13 @@ options:
       ca_file:
         description: Certificates to trust for https, as a path on the gateway. Default is the system's.
         type: path
+  second_runtime:
+    description:
+      - What to do where the generation needs an extension that Go built, and Envoy has loaded another one, as for
+        M(moe.gateway.envoy_filter).
+    type: str
+    choices: [side_by_side, hot_restart]
+    default: side_by_side
   secrets:
     description: What O(probe) refers to, as a mapping of names to strings.
     type: raw
@@ -170,7 +177,7 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     wanted = _history.Wanted(params["generation"], params["version"], at)
     shelf = gateway.shelf(kind)
     source = _history.choose(shelf.history(), shelf.in_service(shelf.record()), wanted, kind.name)
-    desired = _desired(kind, source, secrets, probes, params["timeout"])
+    desired = _desired(kind, source, secrets, probes, params)
     outcome = gateway.execute(gateway.prepare(kind, desired))
     action = outcome.plan.action
     change = source.change
@@ -197,13 +204,13 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
 
 
 def _desired(
-    kind: Kind, source: _history.Kept, secrets: dict[str, str], probes: list[_probe.Probe], timeout: float
+    kind: Kind, source: _history.Kept, secrets: dict[str, str], probes: list[_probe.Probe], params: dict[str, t.Any]
 ) -> Desired:
     extension = kept_extension(source.content)
 
     def before(process: Process) -> None:
         try:
-            _library.check_before(extension, process)
+            _library.check_before(extension, process, params["second_runtime"])
         except Failure as failure:
             if failure.code != "extension_missing":
                 raise
@@ -219,7 +226,7 @@ def _desired(
     def after(process: Process) -> None:
         _library.check_after(extension, process)
         for probe in probes:
-            _probe.run(probe, timeout)
+            _probe.run(probe, params["timeout"])
 
     return Desired(
         source.content,
@@ -239,6 +246,7 @@ def main() -> None:
             "generation": {"type": "int"},
             "version": {"type": "str"},
             "at": {"type": "str"},
+            "second_runtime": _arguments.SECOND_RUNTIME,
             "probe": _arguments.PROBE,
             # Ansible would make a dict of a text, and print that: it only hides the text as it came.
             "secrets": {"type": "raw", "default": {}, "no_log": True},

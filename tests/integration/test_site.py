@@ -25,6 +25,11 @@ def fresh(basic_auth: pathlib.Path) -> t.Iterator[Site]:
 @pytest.fixture(scope="module")
 def site(fresh: Site) -> Site:
     """A gateway that the playbook set up; its first check, before there was anything, is tested along the way."""
+    # A mistake that only the last role knows is found before the first begins.
+    refused = fresh.site(envoy_filters=[{"name": "f"}])
+    assert (refused.status, refused.changed) == (2, 0), refused.output
+    assert "envoy_filters[0].engine: found nothing, expected one of dynamic_module" in refused.output
+    assert list(fresh.root.iterdir()) == []
     checked = fresh.site("--check", "--diff")
     assert checked.status == 0, checked.output
     assert checked.changed > 0

@@ -11,6 +11,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.moe.gateway.plugins.module_utils import _decision
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Confirmed, Disk, Process, Running, decide
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
 
@@ -293,3 +294,16 @@ def test_counters_that_were_reset_are_a_doubt(disk):
     plan = decide(WANTED, disk, confirmed(W7, rejected=3, failed=2), runs(W7))
     assert plan.action == "healed"
     assert not [line for line in plan.found if re.search(r"-\d+ (update|time)", line)]
+
+
+@pytest.mark.parametrize("policy", ["hot_restart", "side_by_side"])
+@pytest.mark.parametrize(
+    ("loaded", "second", "way"), [(True, False, "none"), (True, True, "none"), (False, False, "load")]
+)
+def test_an_extension_that_may_be_loaded(loaded, second, policy, way):
+    assert _decision.way(loaded, second, policy) == way
+
+
+@pytest.mark.parametrize("policy", ["hot_restart", "side_by_side"])
+def test_a_second_go_runtime_goes_by_the_policy(policy):
+    assert _decision.way(False, True, policy) == policy

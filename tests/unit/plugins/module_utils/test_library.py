@@ -9,7 +9,9 @@ import contextlib
 import hashlib
 import mmap
 import os
+import re
 import signal
+import struct
 
 import pytest
 
@@ -178,3 +180,81 @@ def test_a_library_behind_a_link_was_replaced(linked):
     with loaded(linked):
         replace(linked)
         refused("extension_replaced", _library.check_not_replaced, linked, me())
+
+
+# Go
+
+
+def elf(*sections):
+    """A 64-bit ELF file with the names of these sections, and no more."""
+    names = b"\0" + b"".join(name.encode() + b"\0" for name in (*sections, ".shstrtab"))
+    table = 64 + len(names)
+    header = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack(
+        "<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, table, 0, 64, 0, 0, 64, 2, 1
+    )
+    strings = struct.pack("<IIQQQQIIQQ", 1, 3, 0, 0, 64, len(names), 0, 0, 1, 0)
+    return header + names + b"\0" * 64 + strings
+
+
+GO = elf(".text", ".go.buildinfo", ".data")
+C = elf(".text", ".data")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (GO, True),
+        (C, False),
+        (elf(".not.go.buildinfo"), False),
+        (b"", False),
+        (b"\x7fELF", False),
+        (GO[:40], False),
+        (GO[:-1], False),
+        (b"\x7fELF\1" + GO[5:], False),
+        (b"#!/bin/sh\n.go.buildinfo\n" * 10, False),
+    ],
+    ids=["go", "c", "a longer name", "empty", "magic", "cut header", "cut table", "32-bit", "text"],
+)
+def test_what_go_built(tmp_path, data, expected):
+    (tmp_path / "x.so").write_bytes(data)
+    assert _library.is_go(str(tmp_path / "x.so")) is expected
+
+
+def placed(folder, data):
+    found = extension(folder, data)
+    with open(found.path, "wb") as file:
+        file.write(data)
+    return found
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_second_go_runtime_is_refused_or_not(tmp_path, removed):
+    old, new = placed(tmp_path, GO), placed(tmp_path, GO + b"new")
+    with loaded(old):
+        if removed:
+            os.unlink(old.path)
+        failure = refused("hot_restart_needed", _library.check_runtime, new, me(), "hot_restart")
+        assert f"(PID {os.getpid()}), of {old.path}, expected none beside that of {new.path}" in failure.message
+        assert failure.details == {"loaded": old.path, "wanted": new.path, "pid": os.getpid()}
+        _library.check_runtime(new, me(), "side_by_side")
+        with loaded(new):
+            _library.check_runtime(new, me(), "hot_restart")
+
+
+@pytest.mark.parametrize(("old", "new"), [(GO, C), (C, GO), (C, C + b"new")])
+def test_what_brings_no_second_go_runtime(tmp_path, old, new):
+    old, new = placed(tmp_path, old), placed(tmp_path, new)
+    with loaded(old):
+        _library.check_runtime(new, me(), "hot_restart")
+
+
+def test_the_first_go_runtime(tmp_path):
+    _library.check_runtime(placed(tmp_path, GO), me(), "hot_restart")
+
+
+def test_the_proof(library):
+    with loaded(library):
+        proof = _library.check_loaded(library, me())
+    assert (proof.path, proof.sha256, proof.pid) == (library.path, library.sha256, os.getpid())
+    assert proof.inode == os.stat(library.path).st_ino
+    assert re.fullmatch("[0-9a-f]{2,}:[0-9a-f]{2,}", proof.device)
