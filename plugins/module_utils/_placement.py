@@ -166,6 +166,7 @@ class Placement:
         group: str | None,
         initial: bool,
         validate: list[str],
+        held: bool,
     ) -> None:
         bits = _mode(at, mode)
         owner, group = owner or self.owner, group or self.group
@@ -185,7 +186,8 @@ class Placement:
         except FileNotFoundError:
             if initial and self._answers():
                 return
-        self._place(at, path, data, bits, uid, gid, validate)
+        if not held:
+            self._place(at, path, data, bits, uid, gid, validate)
         self._note(path, before, _describe(bits, owner or _user(uid), data))
 
     def _place(self, at: str, path: str, data: bytes, bits: int, uid: int, gid: int, validate: list[str]) -> None:

@@ -123,9 +123,7 @@ class Gateway:
     def prepare(self, kind: Kind, desired: Desired) -> Prepared:
         """Resolve and validate: what there is to do; nothing has changed yet. The store is locked, ``key`` is set."""
         shelf = self.shelf(kind)
-        server = self.admin.server()
-        if server.state == "DRAINING":
-            raise Failure("envoy_draining", "Envoy is draining and about to end. Nothing has changed; try again.")
+        server = self._server()
         peer = self.admin.peer()
         listeners = self.admin.listeners()
         _check_endpoints(peer.process, listeners + (desired.content if kind is LISTENERS else []))
@@ -213,6 +211,20 @@ class Gateway:
         if self.write:
             shelf.purge()
         return True
+
+    def _server(self) -> Server:
+        """The Envoy that serves. One that starts, as in a hot restart, is given time to become ready."""
+        deadline = self.clock() + self.timeout
+        while True:
+            server = self.admin.server()
+            if server.state == "DRAINING":
+                raise Failure("envoy_draining", "Envoy is draining and about to end. Nothing has changed; try again.")
+            if server.state == "LIVE":
+                return server
+            if self.clock() >= deadline:
+                message = f"Envoy is {server.state}: it has not begun to serve. Nothing has changed; try again."
+                raise Failure("envoy_starting", message)
+            time.sleep(_LONGEST_PAUSE)
 
     def _subscription(
         self, kind: Kind, shelf: Shelf, process: Process, listeners: list[t.Any]

@@ -35,8 +35,8 @@ class Validator:
         self.gid = gid
         self.timeout = timeout
 
-    def check(self, resources: dict[str, t.Any], what: str, secrets: t.Collection[str]) -> None:
-        """Raise ``refused_in_validation`` with Envoy's own reason unless it loads ``resources``.
+    def check(self, resources: dict[str, t.Any], what: str, secrets: t.Collection[str]) -> str:
+        """Raise ``refused_in_validation`` with Envoy's own reason unless it loads ``resources``; what it warns of.
 
         :param resources: the ``static_resources`` of a bootstrap.
         :param secrets: are cut out of the reason.
@@ -44,7 +44,7 @@ class Validator:
         bootstrap = {"node": {"id": "validate", "cluster": "validate"}, "static_resources": resources}
         status, answer, output = self._run(json.dumps(bootstrap).encode())
         if status == 0 and answer.rstrip().endswith("OK"):
-            return
+            return mask(output, secrets)
         if status >= 0 and not LOG_LINE.search(output):
             message = f"envoy_binary: {self.binary} is not Envoy: it gives no verdict on a configuration."
             raise Failure("no_envoy_binary", message, binary=self.binary)

@@ -64,6 +64,11 @@ options:
           - Write it only where there is no file and no Envoy behind O(admin_socket), which would read it at once.
         type: bool
         default: false
+      held:
+        description:
+          - Leave it as it is where a hot restart is the way, since M(moe.gateway.envoy_hot_restart) puts it in place.
+        type: bool
+        default: false
       validate:
         description:
           - A command that has to succeed before the file is put in place; C(%s) stands for the new file.
@@ -99,6 +104,22 @@ options:
         RV(outdated) tells whether the Envoy that runs lacks them.
     type: dict
     default: {}
+  hot_restart:
+    description: Tell in RV(restart) whether a hot restart leads to what Envoy is to start from.
+    type: dict
+    suboptions:
+      enabled:
+        description: Whether it is wanted.
+        type: bool
+        required: true
+      run_dir:
+        description: The directory of the supervisor's socket.
+        type: path
+        required: true
+      envoy_binary:
+        description: The Envoy that is to run.
+        type: path
+        required: true
 attributes:
   check_mode:
     description: Can run in check mode and return the status prediction without changing the host.
@@ -154,6 +175,19 @@ outdated:
       restarted, if only because an earlier run could not do so any more.
   returned: success
   type: bool
+restart:
+  description:
+    - How the Envoy that runs gets to what it should be started from.
+  returned: success
+  type: dict
+  contains:
+    how:
+      description: V(none) unless RV(outdated), V(hot_restart) or V(restart).
+      type: str
+      sample: hot_restart
+    why:
+      description: Why it can't be a hot restart, if it can't.
+      type: str
 platform:
   description: What an extension for this host has to suit, for C(target) of M(moe.gateway.extension_info).
   returned: success
@@ -169,7 +203,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.moe.gateway.plugins.module_utils import _placement
+from ansible_collections.moe.gateway.plugins.module_utils import _hot_restart, _placement
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 
 
@@ -177,20 +211,32 @@ def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     platform = _placement.platform()
     missing = _placement.missing(params["needs"], params["owner"], params["group"])
     placement = _placement.Placement(params["owner"], params["group"], params["admin_socket"], write)
+    outdated = _placement.outdated(params["admin_socket"], params["started_with"])
+    restart = _restart(params["hot_restart"], outdated)
     if not (missing and write):
         for index, item in enumerate(params["directories"]):
             placement.directory(f"directories[{index}]", **item)
         for index, item in enumerate(params["files"]):
-            placement.file(f"files[{index}]", **item)
+            held = item["held"] and restart.how == "hot_restart"
+            placement.file(f"files[{index}]", **{**item, "held": held})
     return {
         "changed": bool(placement.created or placement.updated),
         "missing": missing,
         "created": placement.created,
         "updated": placement.updated,
-        "outdated": _placement.outdated(params["admin_socket"], params["started_with"]),
+        "outdated": outdated,
+        "restart": restart._asdict(),
         "platform": platform,
         "diff": placement.diff,
     }
+
+
+def _restart(wanted: dict[str, t.Any] | None, outdated: bool) -> _hot_restart.Way:
+    if not outdated or wanted is None:
+        return _hot_restart.Way("restart" if outdated else "none")
+    supervisor = _hot_restart.status(wanted["run_dir"])
+    versions = _hot_restart.versions(supervisor, wanted["envoy_binary"])
+    return _hot_restart.way(outdated, wanted["enabled"], supervisor, versions)
 
 
 def main() -> None:
@@ -217,6 +263,7 @@ def main() -> None:
                     "owner": {"type": "str"},
                     "group": {"type": "str"},
                     "initial": {"type": "bool", "default": False},
+                    "held": {"type": "bool", "default": False},
                     "validate": {"type": "list", "elements": "str", "default": []},
                 },
             },
@@ -230,6 +277,14 @@ def main() -> None:
             "group": {"type": "str"},
             "admin_socket": {"type": "path"},
             "started_with": {"type": "dict", "default": {}},
+            "hot_restart": {
+                "type": "dict",
+                "options": {
+                    "enabled": {"type": "bool", "required": True},
+                    "run_dir": {"type": "path", "required": True},
+                    "envoy_binary": {"type": "path", "required": True},
+                },
+            },
         },
         supports_check_mode=True,
     )

@@ -58,18 +58,22 @@ def test_it_listens_nowhere_else(host: t.Any) -> None:
     ("path", "user", "mode"),
     [
         ("/etc/envoy", "envoy", 0o700),
-        ("/etc/envoy/bootstrap.json", "envoy", 0o600),
+        ("/etc/envoy/bootstrap-*.json", "envoy", 0o600),
         ("/etc/envoy/xds", "envoy", 0o700),
         ("/etc/envoy/xds/listeners.json", "envoy", 0o600),
         ("/etc/envoy/xds/filters/basic_auth.json", "envoy", 0o600),
         ("/etc/systemd/system/envoy.service", "root", 0o644),
         ("/opt/envoy/envoy-1.40.0", "root", 0o755),
+        ("/opt/envoy/supervisor.py", "root", 0o755),
         ("/run/envoy", "envoy", 0o700),
         ("/run/envoy/admin.sock", "envoy", 0o600),
+        ("/run/envoy/supervisor.sock", "envoy", 0o600),
+        ("/run/envoy/hot-restart_parent_*", "envoy", 0o600),
     ],
 )
 def test_only_its_user_may_look(host: t.Any, path: str, user: str, mode: int) -> None:
-    file = host.file(path)
+    (found,) = host.check_output(f"echo {path}").split()
+    file = host.file(found)
     assert (file.user, file.mode) == (user, mode)
 
 

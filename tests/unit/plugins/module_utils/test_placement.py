@@ -26,13 +26,13 @@ def directory(path, **keys):
 
 
 def file(path, content="new", **keys):
-    item = {"mode": "0600", "owner": None, "group": None, "initial": False, "validate": []}
+    item = {"mode": "0600", "owner": None, "group": None, "initial": False, "held": False, "validate": []}
     return {"path": str(path), "content": content, **item, **keys}
 
 
 def run(write=True, **options):
     params = {"directories": [], "files": [], "needs": [], "owner": None, "group": None, "admin_socket": None}
-    params["started_with"] = {}
+    params.update(started_with={}, hot_restart=None)
     return gateway_files.run({**params, **options}, write)
 
 

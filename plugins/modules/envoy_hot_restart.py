@@ -1,0 +1,163 @@
+#!/usr/bin/python
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring a gateway to another Envoy by hot restart."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: envoy_hot_restart
+short_description: Bring a gateway under systemd to another Envoy, bootstrap or command line by hot restart
+version_added: 0.1.0
+description:
+  - Puts another unit in place and reloads the service, whose supervisor (of the role C(moe.gateway.envoy)) then starts
+    the next epoch from it. The old Envoy hands its sockets over, and ends when its connections have drained. No request
+    fails.
+  - The new Envoy first has to load, in a throwaway process, everything that it will read.
+  - Reports success only once the new epoch serves with the filters that are on disk. If it doesn't, the old Envoy stays
+    in service, the old unit comes back, and the module fails with Envoy's reason.
+  - While it runs, no other module changes this gateway. They wait for it as long as their C(timeout).
+options:
+  service:
+    description: The systemd service.
+    type: str
+    default: envoy
+  unit:
+    description: The file of its unit.
+    type: path
+    default: /etc/systemd/system/envoy.service
+  content:
+    description: What that file is to hold. Its C(ExecReload) asks the supervisor for the new epoch.
+    type: str
+    required: true
+  previous:
+    description: Where the old unit is kept meanwhile, so that a run which is killed can still be undone by the next.
+    type: path
+    default: /opt/envoy/envoy.service.previous
+  envoy_binary:
+    description: The new Envoy.
+    type: path
+    required: true
+  version:
+    description: The version that the new Envoy is expected to tell.
+    type: str
+    required: true
+  bootstrap:
+    description:
+      - The new bootstrap, already in place under a name of its own. Other files C(bootstrap-*.json) beside it are
+        removed once it serves.
+    type: path
+    required: true
+  start:
+    description: What the environment variable C(MOE_GATEWAY_START) holds in the new unit.
+    type: str
+    required: true
+  directory:
+    description: The directory that Envoy reads its configuration from.
+    type: path
+    default: /etc/envoy/xds
+  run_dir:
+    description: The directory of the supervisor's socket.
+    type: path
+    default: /run/envoy
+  admin_socket:
+    description: The Unix socket of Envoy's admin interface.
+    type: path
+    default: /run/envoy/admin.sock
+  timeout:
+    description:
+      - Seconds to wait for the service manager, and afterwards for the new Envoy to confirm. The supervisor has a limit
+        of its own for an epoch to become ready.
+    type: float
+    default: 180.0
+attributes:
+  check_mode:
+    description: Can run in check mode and return the status prediction without changing the host.
+    support: full
+  diff_mode:
+    description: Returns details on what has changed, in diff mode.
+    support: full
+notes:
+  - Needs root on the gateway (C(become)), Python 3.9 or later, and systemd.
+seealso:
+  - module: moe.gateway.envoy_process
+    description: Restarts an Envoy that runs without a service manager.
+author: moe.gateway contributors (@moe-gateway)
+"""
+
+EXAMPLES = r"""
+- name: Hot restart Envoy from another unit
+  moe.gateway.envoy_hot_restart:
+    content: "{{ lookup('ansible.builtin.template', 'envoy.service.j2') }}"
+    envoy_binary: /opt/envoy/envoy-1.40.0
+    version: 1.40.0
+    bootstrap: /etc/envoy/bootstrap-3f0a9c5be1d04c55.json
+    start: 3f0a9c5be1d04c55
+"""
+
+RETURN = r"""
+restart_epoch:
+  description: The hot restart epoch that serves now, or in check mode would serve.
+  returned: success
+  type: int
+  sample: 1
+pid:
+  description: The process that serves now.
+  returned: success
+  type: int
+  sample: 4711
+previous_pid:
+  description: The process that served before. It ends when its connections have drained.
+  returned: success
+  type: int
+  sample: 4242
+previous_version:
+  description: The version of the Envoy that served before.
+  returned: success
+  type: str
+  sample: 1.39.3
+failure:
+  description:
+    - Why it failed, as C(code), C(message) and C(details).
+    - C(code) is V(refused_in_validation), V(wrong_abi), V(still_draining), V(refused_by_envoy), V(not_confirmed),
+      V(no_supervisor), or one that M(moe.gateway.envoy_filter) has.
+  returned: failure
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.moe.gateway.plugins.module_utils import _epoch
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "service": {"type": "str", "default": "envoy"},
+            "unit": {"type": "path", "default": "/etc/systemd/system/envoy.service"},
+            "content": {"type": "str", "required": True},
+            "previous": {"type": "path", "default": "/opt/envoy/envoy.service.previous"},
+            "envoy_binary": {"type": "path", "required": True},
+            "version": {"type": "str", "required": True},
+            "bootstrap": {"type": "path", "required": True},
+            "start": {"type": "str", "required": True},
+            "directory": {"type": "path", "default": "/etc/envoy/xds"},
+            "run_dir": {"type": "path", "default": "/run/envoy"},
+            "admin_socket": {"type": "path", "default": "/run/envoy/admin.sock"},
+            "timeout": {"type": "float", "default": 180.0},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = _epoch.run(module.params, write=not module.check_mode)
+    except Failure as failure:
+        module.fail_json(msg=failure.message, failure=failure.as_dict())
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename}: {error.strerror}.")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

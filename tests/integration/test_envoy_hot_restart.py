@@ -1,0 +1,327 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real supervisor with real Envoys. Only systemctl is played, by a script that does what ExecReload says."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import typing as t
+
+import pytest
+from real import NATIVE, REPOSITORY, RealGateway, Result, htpasswd, native_users, request, run_module, wait_until
+
+SUPERVISOR = REPOSITORY / "roles" / "envoy" / "files" / "supervisor.py"
+SYSTEMCTL = """#!/bin/sh
+# What systemd knows of the unit is what it was at the last daemon-reload.
+cd {root}
+case $1 in
+    daemon-reload) cp envoy.service loaded ;;
+    reload)
+        export "$(sed -n s/^Environment=//p loaded)"
+        sh -c "$(sed -n s/^ExecReload=//p loaded)" || {{ echo "Job for $2.service failed." >&2; exit 1; }} ;;
+esac
+"""
+
+
+def never_ready(bootstrap: dict[str, t.Any]) -> None:
+    """Listeners come from a server that does not answer, and Envoy waits for them as long as it takes."""
+    http2 = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    options = {"@type": f"type.googleapis.com/{http2}", "explicit_http_config": {"http2_protocol_options": {}}}
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": 9}}
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
+    cluster = {
+        "name": "nowhere",
+        "type": "STATIC",
+        "typed_extension_protocol_options": {http2: options},
+        "load_assignment": {"cluster_name": "nowhere", "endpoints": endpoints},
+    }
+    source = {
+        "api_type": "GRPC",
+        "transport_api_version": "V3",
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "nowhere"}}],
+    }
+    bootstrap["static_resources"] = {"clusters": [cluster]}
+    bootstrap["dynamic_resources"]["lds_config"] = {
+        "api_config_source": source,
+        "initial_fetch_timeout": "0s",
+        "resource_api_version": "V3",
+    }
+
+
+class Supervised(RealGateway):
+    """An Envoy with a supervisor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unit = self.root / "envoy.service"
+        self.previous = self.root / "envoy.service.previous"
+        self.supervisor: subprocess.Popen[bytes] | None = None
+        (self.root / "bin").mkdir()
+        systemctl = self.root / "bin" / "systemctl"
+        systemctl.write_text(SYSTEMCTL.format(root=self.root))
+        systemctl.chmod(0o755)
+
+    def wanted(
+        self,
+        change: t.Callable[[dict[str, t.Any]], object] = lambda _bootstrap: None,
+        binary: str = "",
+        drain: int = 30,
+    ) -> dict[str, t.Any]:
+        """Options for the module: another bootstrap, under its own name, and the unit that names it."""
+        bootstrap = json.loads(json.dumps(self.bootstrap))
+        change(bootstrap)
+        text = json.dumps(bootstrap)
+        start = hashlib.sha256((text + binary + str(drain)).encode()).hexdigest()[:16]
+        path = self.root / f"bootstrap-{start}.json"
+        path.write_text(text)
+        log = f"--log-path {self.log} --file-flush-interval-msec 100"
+        command = (
+            f"{binary or self.binary} -c {path} --concurrency 1 {log} --drain-time-s 1 --parent-shutdown-time-s {drain}"
+        )
+        reload = f"{sys.executable} -I -S -B {SUPERVISOR} reload --run-dir {self.root} -- {command}"
+        return {
+            "unit": str(self.unit),
+            "previous": str(self.previous),
+            "content": f"Environment=MOE_GATEWAY_START={start}\n#{command}\nExecReload={reload}\n",
+            "envoy_binary": binary or str(self.binary),
+            "version": self.admin.server().version if self.supervisor else "",
+            "bootstrap": str(path),
+            "start": start,
+            "directory": str(self.directory),
+            "run_dir": str(self.root),
+            "admin_socket": str(self.socket),
+            "timeout": 60,
+        }
+
+    def begin(self, **options: t.Any) -> None:
+        wanted = self.wanted(**options)
+        self.unit.write_text(wanted["content"])
+        command = wanted["content"].splitlines()[1][1:].split()
+        words = [sys.executable, "-I", "-S", "-B", str(SUPERVISOR), "run", "--run-dir", str(self.root), "--ready", "4"]
+        with (self.root / "supervisor.log").open("w") as log:
+            self.supervisor = subprocess.Popen(
+                [*words, "--admin", str(self.socket), "--drain", "30", "--", *command],
+                stderr=log,
+                env={**os.environ, "MOE_GATEWAY_START": wanted["start"]},
+            )
+        wait_until(lambda: self.status()["serving"]["epoch"] == 0, "the supervisor has no Envoy")
+
+    def status(self) -> t.Any:
+        words = [sys.executable, "-I", str(SUPERVISOR), "status", "--run-dir", str(self.root)]
+        return json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+
+    def hot_restart(self, wanted: dict[str, t.Any], check: bool = False) -> Result:
+        return run_module("envoy_hot_restart", wanted, check)
+
+    def remove(self) -> None:
+        if self.supervisor:
+            self.supervisor.terminate()
+            self.supervisor.wait(20)
+        super().remove()
+
+
+@pytest.fixture
+def supervised(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Supervised]:
+    gateway = Supervised()
+    monkeypatch.setenv("PATH", f"{gateway.root}/bin:{os.environ['PATH']}")
+    try:
+        gateway.begin()
+        gateway.serve(NATIVE)
+        assert gateway.filter("users", **native_users(htpasswd("foo", "bar")))["changed"]
+        assert (gateway.get(), gateway.get("foo:bar")) == (401, 200)
+        yield gateway
+    finally:
+        gateway.remove()
+
+
+@contextlib.contextmanager
+def load(gateway: Supervised) -> t.Iterator[dict[str, list[int | str]]]:
+    """Clients that ask all the time on connections that are kept; what each got."""
+    stop = threading.Event()
+    answers: dict[str, list[int | str]] = {"foo:bar": [], "foo:wrong": []}
+
+    def ask(credential: str) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=5)
+        while not stop.is_set():
+            try:
+                answers[credential].append(request(connection, credential))
+            except (OSError, http.client.HTTPException) as error:
+                answers[credential].append(type(error).__name__)
+                connection.close()
+            stop.wait(0.005)
+        connection.close()
+
+    threads = [threading.Thread(target=ask, args=(credential,)) for credential in answers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def only(answers: dict[str, list[int | str]]) -> dict[str, set[int | str]]:
+    return {credential: set(seen) for credential, seen in answers.items()}
+
+
+RIGHT = {"foo:bar": {200}, "foo:wrong": {401}}
+
+
+def test_another_bootstrap_without_a_failed_request(supervised: Supervised) -> None:
+    wanted = supervised.wanted(lambda bootstrap: bootstrap["node"].update(id="another"))
+    before = supervised.status()["serving"]
+    checked = supervised.hot_restart(wanted, check=True)
+    assert (checked["changed"], supervised.status()["serving"]) == (True, before)
+    assert supervised.unit.read_text() != wanted["content"]
+    with load(supervised) as answers:
+        result = supervised.hot_restart(wanted)
+        assert not result.failed, result.output
+        wait_until(lambda: supervised.status()["draining"][0]["pid"] == before["pid"], "the old one does not drain")
+    assert only(answers) == RIGHT
+    assert len(answers["foo:bar"]) > 20
+    assert (result["changed"], result["restart_epoch"], result["previous_pid"]) == (True, 1, before["pid"])
+    serving = supervised.status()["serving"]
+    assert (serving["pid"], serving["start"], serving["epoch"]) == (result["pid"], wanted["start"], 1)
+    assert supervised.admin.server().node["id"] == "another"
+    assert supervised.unit.read_text() == wanted["content"]
+    assert not supervised.previous.exists()
+    assert [str(path) for path in supervised.root.glob("bootstrap-*")] == [wanted["bootstrap"]]
+    # What follows goes to the new one, and the old one, which reads the same file, follows too.
+    assert supervised.filter("users", **native_users(htpasswd("foo", "bar")))["action"] == "none"
+    again = supervised.hot_restart(supervised.wanted(drain=8))
+    assert again.code == "still_draining", again.output
+
+
+def test_a_rotation_reaches_connections_to_the_old_one(supervised: Supervised) -> None:
+    kept = http.client.HTTPConnection("127.0.0.1", supervised.port, timeout=5)
+    assert request(kept, "foo:bar") == 200
+    connected = kept.sock
+    result = supervised.hot_restart(supervised.wanted(drain=20))
+    assert not result.failed, result.output
+    assert supervised.filter("users", **native_users(htpasswd("foo", "baz")))["action"] == "published"
+    assert (request(kept, "foo:bar"), kept.sock in (None, connected)) == (401, True)
+    assert supervised.status()["draining"]
+    kept.close()
+
+
+def test_one_that_never_becomes_ready_leaves_the_old_one(supervised: Supervised) -> None:
+    old, before = supervised.unit.read_text(), supervised.status()["serving"]
+    with load(supervised) as answers:
+        result = supervised.hot_restart(supervised.wanted(never_ready))
+    assert result.code == "refused_by_envoy", result.output
+    assert "epoch 1 was not ready in time; epoch 0 serves on" in result["msg"]
+    assert "The old Envoy is in service. A reboot starts the old one too." in result["msg"]
+    assert only(answers) == RIGHT
+    assert supervised.unit.read_text() == old
+    assert (supervised.root / "loaded").read_text() == old
+    serving = supervised.status()["serving"]
+    assert (serving["command"], serving["start"]) == (before["command"], before["start"])
+    # Its admin interface is back too, so all else works.
+    assert supervised.filter("users", **native_users(htpasswd("foo", "baz")))["action"] == "published"
+    assert (supervised.get("foo:bar"), supervised.get("foo:baz")) == (401, 200)
+    # And the next hot restart.
+    wait_until(lambda: not supervised.status()["draining"], "the old one does not end", 60)
+    assert not supervised.hot_restart(supervised.wanted(drain=8)).failed
+
+
+def test_one_that_crashes_tells_why(supervised: Supervised) -> None:
+    crashing = supervised.root / "crashing"
+    crashing.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *--restart-epoch*)\n'
+        f'echo "[2026-01-01 00:00:00.000][1][critical][main] [x:1] out of luck" >>{supervised.log}\n'
+        f'exit 3;; esac\nexec {supervised.binary} "$@"\n'
+    )
+    crashing.chmod(0o755)
+    before = supervised.status()["serving"]
+    result = supervised.hot_restart(supervised.wanted(binary=str(crashing)))
+    assert result.code == "refused_by_envoy", result.output
+    assert "epoch 1 ended with status 3 before it was ready; epoch 0 serves on: out of luck." in result["msg"]
+    assert supervised.status()["serving"] == before
+    assert supervised.get("foo:bar") == 200
+
+
+def test_what_the_new_one_refuses_in_validation_changes_nothing(supervised: Supervised) -> None:
+    picky = supervised.root / "picky"
+    picky.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *validate*) echo "[2026-01-01 00:00:00.000][1][critical][main] [x:1] no such filter" >&2\n'
+        f'exit 1;; esac\nexec {supervised.binary} "$@"\n'
+    )
+    picky.chmod(0o755)
+    old, before = supervised.unit.read_text(), supervised.status()["serving"]
+    result = supervised.hot_restart(supervised.wanted(binary=str(picky)))
+    assert result.code == "refused_in_validation", result.output
+    assert "no such filter" in result["msg"]
+    assert (supervised.unit.read_text(), supervised.status()["serving"]) == (old, before)
+
+
+def test_one_that_serves_and_is_not_what_was_meant_makes_room_again(supervised: Supervised) -> None:
+    old, before = supervised.unit.read_text(), supervised.status()["serving"]
+    with load(supervised) as answers:
+        result = supervised.hot_restart({**supervised.wanted(drain=8), "version": "9.9.9"})
+    assert result.code == "not_confirmed", result.output
+    assert "expected 9.9.9" in result["msg"]
+    assert "The old Envoy is in service." in result["msg"]
+    assert answers["foo:wrong"]
+    assert set(answers["foo:wrong"]) <= {401, "RemoteDisconnected", "ConnectionResetError"}
+    assert supervised.unit.read_text() == old
+    assert supervised.status()["serving"]["start"] == before["start"]
+    assert supervised.get("foo:bar") == 200
+
+
+def test_an_edit_that_only_the_new_one_would_see_is_healed_before(supervised: Supervised) -> None:
+    live = supervised.live("users")
+    live.write_text(live.read_text().replace(htpasswd("foo", "bar"), htpasswd("foo", "open")))
+    assert supervised.get("foo:open") == 401
+    with load(supervised) as answers:
+        assert not supervised.hot_restart(supervised.wanted(drain=8)).failed
+    assert only(answers) == RIGHT
+    assert (supervised.get("foo:open"), supervised.get("foo:bar")) == (401, 200)
+
+
+def test_a_run_that_was_killed_is_undone_by_the_next(supervised: Supervised) -> None:
+    old = supervised.unit.read_text()
+    wanted = supervised.wanted(never_ready)
+    supervised.previous.write_text(old)
+    supervised.unit.write_text(wanted["content"])
+    assert supervised.hot_restart(wanted).code == "refused_by_envoy"
+    assert supervised.unit.read_text() == old
+
+
+def test_without_a_supervisor_nothing_changes(gateway: RealGateway) -> None:
+    unit = gateway.root / "envoy.service"
+    unit.write_text("old")
+    where = {"unit": str(unit), "run_dir": str(gateway.root), **gateway.where(), "bootstrap": "/x", "start": "1"}
+    result = run_module("envoy_hot_restart", {**where, "content": "new", "envoy_binary": "/x", "version": "1"})
+    assert result.code == "no_supervisor"
+    assert unit.read_text() == "old"
+
+
+def test_the_supervisor_ends_when_nothing_serves_any_more(supervised: Supervised) -> None:
+    assert supervised.supervisor
+    os.kill(supervised.status()["serving"]["pid"], signal.SIGKILL)
+    assert supervised.supervisor.wait(10) == 1
+    assert supervised.get("foo:bar") == 0
+
+
+def test_with_the_supervisor_all_its_envoys_end(supervised: Supervised) -> None:
+    assert not supervised.hot_restart(supervised.wanted(drain=8)).failed
+    state = supervised.status()
+    pids = [state["serving"]["pid"], state["draining"][0]["pid"]]
+    assert supervised.supervisor
+    supervised.supervisor.kill()
+    supervised.supervisor.wait()
+    wait_until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids), "an Envoy lives on")
