@@ -156,14 +156,15 @@ def prepare(toolchain: Toolchain) -> None:
     stamp.write_text(wanted, encoding="ascii")
 
 
-def fingerprint(source: Path, toolchain: Toolchain) -> dict[str, object]:
+def fingerprint(source: Path, toolchain: Toolchain, defines: list[str]) -> dict[str, object]:
     """Return all that the library is made from."""
     files = {}
     for path in sorted(source.rglob("*")):
         inside = path.relative_to(source)
         if path.suffix in {".go", ".c", ".h", ".s", ".mod", ".sum"} and not path.name.endswith("_test.go"):
             files[inside.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"files": files, "flags": [*FLAGS, LDFLAGS], "fixed": FIXED, "toolchain": toolchain.identity}
+    settings = {"flags": [*FLAGS, LDFLAGS], "fixed": FIXED, "defines": defines}
+    return {"files": files, **settings, "toolchain": toolchain.identity}
 
 
 def digest(path: Path) -> str:
@@ -186,9 +187,10 @@ def architecture(target: str | None) -> str:
     return ARCHITECTURES[machine]
 
 
-def build(source: Path, output: Path, toolchain: Toolchain, arch: str) -> None:
+def build(source: Path, output: Path, toolchain: Toolchain, arch: str, defines: list[str]) -> None:
     """Build into a folder beside the output, and rename: a library that is loaded is never written to."""
     environment = os.environ | FIXED | toolchain.environment
+    environment["CGO_CFLAGS"] = " ".join([FIXED["CGO_CFLAGS"], *(f"-D{name}" for name in defines)])
     environment["GOARCH"] = arch
     environment["CC"] = shlex.join(toolchain.cc)
     if "HOME" not in environment:
@@ -205,12 +207,19 @@ def main() -> int:
     parser.add_argument("source", type=Path, help="folder of the Go module")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the shared library to write")
     parser.add_argument("--target", help=f"build for this machine, e.g. aarch64-linux-gnu.{OLDEST_GLIBC}, with Zig")
+    parser.add_argument(
+        "--define",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a macro for the C part, such as ABI_V0_1_0 of examples/basic_auth",
+    )
     parser.add_argument("--toolchain", choices=["auto", "system", "pypi"], default="auto")
     options = parser.parse_args()
     output, stamp = options.output, options.output.with_name(options.output.name + ".stamp")
     try:
         toolchain = choose(options.toolchain, needed_go(options.source), options.target)
-        made_from = fingerprint(options.source, toolchain)
+        made_from = fingerprint(options.source, toolchain, options.define)
         if up_to_date(output, stamp, made_from):
             print(f"{output}: up to date")
             return 0
@@ -220,7 +229,7 @@ def main() -> int:
         with contextlib.suppress(FileNotFoundError):
             stamp.unlink()
         prepare(toolchain)
-        build(options.source, output, toolchain, arch)
+        build(options.source, output, toolchain, arch, options.define)
         sha256 = digest(output)
         stamp.write_text(json.dumps({"made_from": made_from, "sha256": sha256}, indent=1), encoding="utf-8")
         print(f"{output}: built with {toolchain.name} in {time.monotonic() - begin:.1f} s, sha256 {sha256}")

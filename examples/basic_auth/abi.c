@@ -163,7 +163,14 @@ void envoy_dynamic_module_on_http_filter_destroy(void *module) {
 
 // Configuration
 
-const char *envoy_dynamic_module_on_program_init(void) { return "v0.2.0"; }
+// Of what this module uses, v0.1.0 (Envoy 1.38 and 1.39) has all, and just so; only the string differs.
+const char *envoy_dynamic_module_on_program_init(void) {
+#ifdef ABI_V0_1_0
+  return "v0.1.0";
+#else
+  return "v0.2.0";
+#endif
+}
 
 static bool define(void *envoy_config, module_buffer name, size_t *id) {
   return envoy_dynamic_module_callback_http_filter_config_define_counter(envoy_config, name, NULL, 0, id) ==
