@@ -22,8 +22,35 @@ options:
   directory:
     description:
       - The directory that Envoy reads its configuration from.
-      - With it, RV(filters) also tells what is on disk, and when that was confirmed.
+      - With it, RV(filters) also tells what is on disk, when that was confirmed and how it came there.
     type: path
+  desired:
+    description:
+      - What the gateway should run. With it and O(directory), RV(filters[].action) tells what bringing it there would
+        do.
+    type: dict
+    suboptions:
+      filters:
+        description:
+          - The filters, each with those options of M(moe.gateway.envoy_filter) that decide what it does, which are
+            C(name), C(state), C(purge), C(engine), C(extension), C(filter_name), C(config) and C(redact).
+        type: list
+        elements: dict
+        default: []
+      listeners:
+        description: The listeners, as for M(moe.gateway.envoy_config).
+        type: list
+        elements: dict
+        default: []
+      clusters:
+        description: The clusters, as for M(moe.gateway.envoy_config).
+        type: list
+        elements: dict
+        default: []
+  secrets:
+    description: What O(desired) refers to, as a mapping of names to strings.
+    type: raw
+    default: {}
   timeout:
     description: Seconds to wait for each answer of the admin interface.
     type: float
@@ -124,10 +151,60 @@ filters:
       description: Whether what is on disk, what was confirmed and what runs are one version, with no refusal since.
       returned: with O(directory)
       type: bool
+    closed:
+      description: Whether it refuses all traffic, since it has no revision, or since Envoy has taken none.
+      returned: with O(directory)
+      type: bool
+    expiries:
+      description:
+        - Every C(not_after) in the configuration on disk that is a time with a zone, with its C(path), C(at) in UTC,
+          and C(name), the C(username) or C(name) beside it.
+      returned: with O(directory)
+      type: list
+      elements: dict
+      sample: [{path: "config.users[0].not_after", name: foo, at: "2030-01-31T12:00:00Z"}]
+    extension:
+      description:
+        - The compiled library that the configuration on disk names, with its C(path), its C(sha256), and C(loaded),
+          whether Envoy runs that very file. Null if it needs none.
+      returned: with O(directory)
+      type: dict
+    change:
+      description:
+        - How what is on disk came there, with C(at) in UTC, C(action), C(previous), the version before, C(origin),
+          who asked for it, and for a rollback C(source) and C(source_at). Null if that was not noted.
+      returned: with O(directory)
+      type: dict
+    generations:
+      description:
+        - What M(moe.gateway.envoy_rollback) can bring back, newest first, each with its C(version) and C(change).
+      returned: with O(directory)
+      type: list
+      elements: dict
+    desired_digest:
+      description: The first part of the version that it would have with what is desired. Null if nothing is.
+      returned: with O(directory)
+      type: str
+    action:
+      description:
+        - What bringing it to what is desired would do, V(none), V(published) or V(healed). Without O(desired), what
+          is on disk stands for that.
+      returned: with O(directory)
+      type: str
+    found:
+      description: What is not as it should be.
+      returned: with O(directory)
+      type: list
+      elements: str
     counters:
       description:
         - Envoy's C(update_attempt), C(update_rejected), C(update_failure) as C(attempts), C(rejected), C(failed).
       type: dict
+resources:
+  description: The clusters and the listeners as a whole, each with the keys that RV(filters) has.
+  returned: with O(directory)
+  type: list
+  elements: dict
 libraries:
   description: The shared libraries that Envoy has loaded from outside of the system's own folders.
   returned: success
@@ -159,8 +236,18 @@ from ansible_collections.moe.gateway.plugins.module_utils import _process
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process, Running, decide
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
-from ansible_collections.moe.gateway.plugins.module_utils._kinds import Kind, filter_kind, pointers
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Shelf, Store
+from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept, moment
+from ansible_collections.moe.gateway.plugins.module_utils._keys import Mapping
+from ansible_collections.moe.gateway.plugins.module_utils._kinds import (
+    CLUSTERS,
+    LISTENERS,
+    Kind,
+    filter_kind,
+    pointers,
+)
+from ansible_collections.moe.gateway.plugins.module_utils._resolve import kept_extension, revision
+from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets
+from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Record, Shelf, Store
 
 #: ``dynamicmodulescustom`` is the default prefix of what dynamic modules count.
 _COUNTERS = "|".join(
@@ -172,16 +259,40 @@ _COUNTERS = "|".join(
 )
 _SYSTEM = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/")
 
+#: Those options of envoy_filter that decide which revision it is.
+_FILTER: dict[str, t.Any] = {
+    "state": "present",
+    "purge": False,
+    "engine": None,
+    "extension": None,
+    "filter_name": None,
+    "config": {},
+    "redact": True,
+}
+
+
+class Gateway(t.NamedTuple):
+    """What is looked at."""
+
+    admin: Admin
+    process: Process
+    libraries: list[_process.Library]
+    store: Store | None
+    key: bytes
+    #: the content that each kind should have, by the name of the kind
+    desired: dict[str, t.Any]
+
 
 def info(params: dict[str, t.Any]) -> dict[str, t.Any]:
     """The result of the module; a ``Failure`` where there is none."""
-    directory = params["directory"]
-    if directory is not None and not os.path.isdir(directory):
-        raise invalid("directory", f"no directory at {directory}", "the directory that Envoy reads from")
+    store, key = _store(params["directory"])
+    desired = _desired(params, store, key)
     admin = Admin(params["admin_socket"], params["timeout"])
     server, peer, listeners = admin.server(), admin.peer(), admin.listeners()
+    libraries = _process.libraries(peer.process.pid)
+    gateway = Gateway(admin, peer.process, libraries, store, key, desired)
     paths = {name: path for name, path, _types in pointers(listeners)}
-    return {
+    result = {
         "envoy": {
             "version": server.version,
             "state": server.state,
@@ -198,48 +309,145 @@ def info(params: dict[str, t.Any]) -> dict[str, t.Any]:
             }
             for listener in listeners
         ],
-        "filters": [_filter(admin, peer.process, name, path, directory) for name, path in sorted(paths.items())],
+        "filters": [_filter(gateway, name, path) for name, path in sorted(paths.items())],
         "libraries": [
             {"path": library.path, "deleted": library.deleted}
-            for library in _process.libraries(peer.process.pid)
+            for library in libraries
             if not library.path.startswith(_SYSTEM)
         ],
         "counters": admin.stats(_COUNTERS),
     }
+    if store:
+        sources = admin.sources()
+        result["resources"] = [_look(gateway, kind, sources.get(kind.name, "")) for kind in (CLUSTERS, LISTENERS)]
+    return result
 
 
-def _filter(admin: Admin, process: Process, name: str, path: str, directory: str | None) -> dict[str, t.Any]:
-    result: dict[str, t.Any] = {"name": name, "path": path, "running_version": None, "counters": {}}
+def _store(directory: str | None) -> tuple[Store | None, bytes]:
+    if directory is None:
+        return None, b""
+    if not os.path.isdir(directory):
+        raise invalid("directory", f"no directory at {directory}", "the directory that Envoy reads from")
+    status = os.stat(directory)
+    store = Store(directory.rstrip("/"), Files(status.st_uid, status.st_gid))
+    return store, store.key(write=False)
+
+
+def _desired(params: dict[str, t.Any], store: Store | None, key: bytes) -> dict[str, t.Any]:
+    wanted = params["desired"]
+    if wanted is None or store is None:
+        return {}
+    from ansible_collections.moe.gateway.plugins.module_utils import _routing
+    from ansible_collections.moe.gateway.plugins.module_utils._engines import filter_type
+
+    secrets = check_secrets(params["secrets"])
+    found: dict[str, t.Any] = {}
+    types = {}
+    for index, item in enumerate(wanted["filters"]):
+        given = Mapping(item, f"desired.filters[{index}]").only("name", *_FILTER)
+        kind = filter_kind(given.text("name"), given.at("name"))
+        options = {**_FILTER, **{name: value for name, value in item.items() if value is not None}}
+        if options["state"] == "absent" and options["purge"]:
+            continue
+        found[kind.name] = revision(options, secrets, key).content
+        declared = options["config"].get("@type") if options["engine"] == "native" else None
+        types[item["name"]] = filter_type(options["engine"], declared, given.path)
+    clusters = _routing.clusters(wanted["clusters"])
+    names = [cluster["name"] for cluster in clusters]
+    found[CLUSTERS.name] = clusters
+    found[LISTENERS.name] = _routing.listeners(wanted["listeners"], types, store.directory, names)
+    return found
+
+
+def _filter(gateway: Gateway, name: str, path: str) -> dict[str, t.Any]:
     try:
         kind = filter_kind(name)
     except Failure:
         # Somebody else's filter, with a name that this collection would not give.
-        return result
-    running = admin.running(kind, process)
+        return {"name": name, "path": path, "running_version": None, "counters": {}}
+    return {**_look(gateway, kind, path), "name": name}
+
+
+def _look(gateway: Gateway, kind: Kind, path: str) -> dict[str, t.Any]:
+    result: dict[str, t.Any] = {"name": kind.name, "path": path, "running_version": None, "counters": {}}
+    running = gateway.admin.running(kind, gateway.process)
     if running is None:
         return result
     result["running_version"] = running.text
     result["counters"] = {"attempts": running.attempts, "rejected": running.rejected, "failed": running.failed}
-    if directory is None:
+    if gateway.store is None:
         return result
-    return {**result, **_disk(kind, running, path, directory.rstrip("/"))}
+    return {**result, **_disk(gateway, Shelf(gateway.store, kind, gateway.key), running, path)}
 
 
-def _disk(kind: Kind, running: Running, path: str, directory: str) -> dict[str, t.Any]:
-    status = os.stat(directory)
-    store = Store(directory, Files(status.st_uid, status.st_gid))
-    shelf = Shelf(store, kind, store.key(write=False))
-    disk, record = shelf.disk(), shelf.record()
+def _disk(gateway: Gateway, shelf: Shelf, running: Running, path: str) -> dict[str, t.Any]:
+    kind, disk, record = shelf.kind, shelf.disk(), shelf.record()
     confirmed = record.confirmed if record else None
-    plan = decide(disk.version.digest if disk.version else "", disk, confirmed, running)
+    own = decide(disk.version.digest if disk.version else "", disk, confirmed, running)
+    digest = shelf.digest(gateway.desired[kind.name]) if kind.name in gateway.desired else None
+    plan = decide(digest, disk, confirmed, running) if digest else own
     problem = disk.reason if path == shelf.live else f"is not the one that Envoy reads, {path}"
+    kept = _with_record(shelf.in_service(record), record)
     return {
         "disk_version": str(disk.version) if disk.version else None,
         "disk_problem": problem or None,
         "confirmed_version": str(confirmed.version) if confirmed else None,
         "confirmed_at": record.at if record else None,
-        "in_service": plan.action == "none" and not problem and bool(confirmed and confirmed.version == disk.version),
+        "in_service": own.action == "none" and not problem and bool(confirmed and confirmed.version == disk.version),
+        "closed": kind.filter is not None
+        and (not running.text or (disk.initial and running.text == str(disk.version))),
+        "expiries": _expiries(kept.view.get("config"), "config") if kept else [],
+        "extension": _extension(gateway, kept.content) if kept and kind.filter else None,
+        "change": _told(kept.change) if kept else None,
+        "generations": [
+            {"version": str(item.version), "change": _told(item.change)} for item in reversed(shelf.history())
+        ],
+        "desired_digest": digest,
+        "action": plan.action,
+        "found": plan.found,
     }
+
+
+def _with_record(kept: Kept | None, record: Record | None) -> Kept | None:
+    """With what only the record notes, as it was before generations had notes."""
+    if kept and record and record.confirmed.version == kept.version:
+        return kept._replace(view=kept.view or record.view, change=kept.change or record.change)
+    return kept
+
+
+def _told(change: Change | None) -> dict[str, t.Any] | None:
+    return change._asdict() if change else None
+
+
+def _extension(gateway: Gateway, content: dict[str, t.Any]) -> dict[str, t.Any] | None:
+    extension = kept_extension(content)
+    if extension is None:
+        return None
+    try:
+        # The kernel tells paths without links.
+        file = os.path.realpath(extension.path), os.stat(extension.path).st_ino, False
+    except OSError:
+        file = None
+    return {"path": extension.path, "sha256": extension.sha256, "loaded": file in gateway.libraries}
+
+
+def _expiries(config: t.Any, path: str) -> list[dict[str, str]]:
+    if isinstance(config, list):
+        return [found for index, item in enumerate(config) for found in _expiries(item, f"{path}[{index}]")]
+    if not isinstance(config, dict):
+        return []
+    found = []
+    for key, item in config.items():
+        if key == "not_after" and isinstance(item, str):
+            try:
+                at = moment(item, path)
+            except Failure:
+                continue
+            name = config.get("username") or config.get("name")
+            found.append({"path": f"{path}.not_after", "name": name if isinstance(name, str) else "", "at": at})
+        else:
+            found.extend(_expiries(item, f"{path}.{key}"))
+    return found
 
 
 def _address(address: dict[str, t.Any]) -> str:
@@ -255,14 +463,31 @@ def main() -> None:
             "admin_socket": {"type": "path", "default": "/run/envoy/admin.sock"},
             "directory": {"type": "path"},
             "timeout": {"type": "float", "default": 5.0},
+            "desired": {
+                "type": "dict",
+                "options": {
+                    name: {"type": "list", "elements": "dict", "default": []}
+                    for name in ("filters", "listeners", "clusters")
+                },
+            },
+            # Ansible would make a dict of a text, and print that: it only hides the text as it came.
+            "secrets": {"type": "raw", "default": {}, "no_log": True},
         },
         supports_check_mode=True,
     )
+    outcome = _attempt(module.params)
+    # Not in an exception handler: Ansible can print tracebacks, and what caused a failure may quote a secret.
+    if isinstance(outcome, Failure):
+        module.fail_json(msg=outcome.message, failure=outcome.as_dict())
+    else:
+        module.exit_json(changed=False, **outcome)
+
+
+def _attempt(params: dict[str, t.Any]) -> dict[str, t.Any] | Failure:
     try:
-        result = info(module.params)
+        return info(params)
     except Failure as failure:
-        module.fail_json(msg=failure.message, failure=failure.as_dict())
-    module.exit_json(changed=False, **result)
+        return failure
 
 
 if __name__ == "__main__":
