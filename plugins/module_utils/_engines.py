@@ -181,6 +181,12 @@ def library_of(typed: dict[str, t.Any]) -> str | None:
     return typed["library_path"] if type_name(typed) == GOLANG else None
 
 
+def with_library(typed: dict[str, t.Any], path: str) -> dict[str, t.Any]:
+    """The same configuration of a dynamic module, for another build of its library."""
+    module = {**typed["dynamic_module_config"], "module": {"local": {"filename": path}}}
+    return {**typed, "dynamic_module_config": module}
+
+
 def wrap(typed: dict[str, t.Any], nonce: str) -> dict[str, t.Any]:
     """The same configuration in bytes that Envoy has not seen before.
 

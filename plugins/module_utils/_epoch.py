@@ -17,15 +17,25 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.moe.gateway.plugins.module_utils import _hot_restart
+from ansible_collections.moe.gateway.plugins.module_utils import _hot_restart, _library
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Server
 from ansible_collections.moe.gateway.plugins.module_utils._arguments import opened
+from ansible_collections.moe.gateway.plugins.module_utils._decision import Confirmed, Process
+from ansible_collections.moe.gateway.plugins.module_utils._engines import (
+    DYNAMIC_MODULE,
+    Extension,
+    library_of,
+    type_name,
+    with_library,
+)
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._history import Change
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS, LISTENERS, Kind, filter_kind
 from ansible_collections.moe.gateway.plugins.module_utils._log import Log, reasons
-from ansible_collections.moe.gateway.plugins.module_utils._revision import mask
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files
+from ansible_collections.moe.gateway.plugins.module_utils._revision import Version, mask
+from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Record, Shelf, now
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Desired, Gateway
+from ansible_collections.moe.gateway.plugins.module_utils._twin import Twin
 from ansible_collections.moe.gateway.plugins.module_utils._validator import Validator
 
 #: Seconds for each answer of Envoy's, for a throwaway Envoy, and between two looks.
@@ -42,15 +52,22 @@ class Revision(t.NamedTuple):
     kind: Kind
     content: t.Any
     view: dict[str, t.Any]
+    #: the version that is on disk
+    version: Version
+    #: whether only the new Envoy is to read it
+    differs: bool = False
 
 
 def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     """The result of the module; a ``Failure`` where there is none."""
-    options = {name: params[name] for name in ("directory", "admin_socket")}
-    with opened({**options, "envoy_binary": None, "owner": None, "timeout": _ANSWER, "keep": 5}, write) as gateway:
+    options = {name: params[name] for name in ("directory", "admin_socket", "origin", "keep")}
+    with opened({**options, "envoy_binary": None, "owner": None, "timeout": _ANSWER}, write) as gateway:
         server, peer = gateway.admin.server(), gateway.admin.peer()
         supervisor = _supervisor(params["run_dir"], peer.process.pid)
-        revisions = _settled(gateway)
+        twin = Twin(gateway.store)
+        if write:
+            twin.recover(peer.process)
+        revisions = [_with_extension(gateway, item, params["extensions"], write) for item in _settled(gateway)]
         secrets = [text for revision in revisions for text in _texts(revision.content)]
         # In check mode the new binary may not be there yet.
         if write or os.path.exists(params["envoy_binary"]):
@@ -67,15 +84,35 @@ def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         if not write:
             return result
         log = _Lines(params["service"], server, peer.process.pid)
-        unit.publish()
-        try:
-            _reload(params, log, secrets)
-            server, pid = _confirm(params, gateway, revisions, peer.process.pid)
-        except Failure as failure:
-            raise _restore(params, unit, supervisor["serving"], failure) from failure
-        unit.accept()
+        with contextlib.ExitStack() as stack:
+            if any(revision.differs for revision in revisions):
+                _fill(gateway, twin, revisions, peer.process)
+                # Whoever waits for the other one finds that it is not the one in place, and waits for this one.
+                stack.enter_context(twin.store.locked(_ANSWER, write=True))
+                twin.exchange()
+                stack.callback(twin.remove)
+            else:
+                twin = None
+            switched = False
+            try:
+                unit.publish()
+                _reload(params, log, secrets)
+                switched = True
+                server, process = _confirm(params, gateway, revisions, peer.process)
+                _note(gateway, revisions, process)
+            except (Failure, OSError) as error:
+                if twin:
+                    twin.exchange()
+                raise _restore(params, unit, supervisor["serving"], switched, _failure(error)) from error
+            unit.accept()
         _collect(params["bootstrap"], gateway.store.files)
-        return {**result, "restart_epoch": server.restart_epoch, "pid": pid}
+        return {**result, "restart_epoch": server.restart_epoch, "pid": process.pid}
+
+
+def _failure(error: Failure | OSError) -> Failure:
+    if isinstance(error, Failure):
+        return error
+    return Failure("file_error", f"{error.filename}: {error.strerror}.", path=error.filename, errno=error.errno or 0)
 
 
 def _supervisor(run_dir: str, pid: int) -> dict[str, t.Any]:
@@ -130,8 +167,45 @@ def _settled(gateway: Gateway) -> list[Revision]:
                 # No listener names it any more.
                 continue
             raise
-        revisions.append(Revision(kind, content, record.view))
+        version = shelf.disk().version or record.confirmed.version
+        revisions.append(Revision(kind, content, record.view, version))
     return revisions
+
+
+def _with_extension(gateway: Gateway, revision: Revision, extensions: dict[str, str], write: bool) -> Revision:
+    """The same filter with the extension that it is to have under the new Envoy."""
+    path = extensions.get(revision.kind.filter or "")
+    if path is None or type_name(revision.content) != DYNAMIC_MODULE or library_of(revision.content) == path:
+        return revision
+    # In check mode nobody has put it there.
+    if write or os.path.exists(path):
+        _library.check_file(Extension.at(path, f"extensions.{revision.kind.filter}"))
+    content = with_library(revision.content, path)
+    shelf = gateway.shelf(revision.kind)
+    version = Version(shelf.digest(content), shelf.next_generation(shelf.record()))
+    return Revision(revision.kind, content, {**revision.view, "extension": path}, version, True)
+
+
+def _fill(gateway: Gateway, twin: Twin, revisions: list[Revision], process: Process) -> None:
+    twin.make(process)
+    for revision in revisions:
+        if revision.differs:
+            try:
+                Shelf(twin.store, revision.kind, gateway.key).place(revision.content, revision.version)
+            except Failure:
+                twin.remove()
+                raise
+
+
+def _note(gateway: Gateway, revisions: list[Revision], process: Process) -> None:
+    """Note the revisions that came with the new Envoy as confirmed."""
+    for kind, _content, view, version, differs in revisions:
+        if differs:
+            shelf = gateway.shelf(kind)
+            record = shelf.record()
+            previous = str(record.confirmed.version) if record else None
+            change = Change(now(), "published", previous, gateway.origin)
+            shelf.confirm(Record(Confirmed(version, process, 0, 0), view, now(), change), gateway.keep)
 
 
 def _texts(content: t.Any) -> t.Iterator[str]:
@@ -157,7 +231,7 @@ def _texts(content: t.Any) -> t.Iterator[str]:
 def _validate(params: dict[str, t.Any], validator: Validator, revisions: list[Revision]) -> None:
     """Raise ``refused_in_validation`` or ``wrong_abi`` unless the new Envoy loads all that it will read."""
     clusters = next((revision.content for revision in revisions if revision.kind is CLUSTERS), [])
-    for kind, content, _view in revisions:
+    for kind, content, *_rest in revisions:
         said = validator.check(kind.scratch(content, clusters), kind.name, tuple(_texts(content)))
         found = _ABI.search(said)
         if found:
@@ -285,8 +359,8 @@ def _reload(params: dict[str, t.Any], log: _Lines, secrets: t.Collection[str]) -
 
 
 def _confirm(
-    params: dict[str, t.Any], gateway: Gateway, revisions: list[Revision], previous: int
-) -> tuple[Server, int]:
+    params: dict[str, t.Any], gateway: Gateway, revisions: list[Revision], previous: Process
+) -> tuple[Server, Process]:
     """Wait until the new Envoy serves what is on disk."""
     deadline = time.monotonic() + 2 * _ANSWER
     while True:
@@ -295,22 +369,25 @@ def _confirm(
         problem = ""
         try:
             server, peer = admin.server(), admin.peer()
-            if peer.process.pid == previous:
+            if peer.process == previous:
                 problem = "the old one still answers"
             elif server.version != params["version"]:
                 problem = f"it is version {server.version}, expected {params['version']}"
             elif server.state != "LIVE":
                 problem = f"it is {server.state}"
             else:
-                for kind, _content, _view in revisions:
-                    running, disk = admin.running(kind, peer.process), gateway.shelf(kind).disk()
-                    if running is None or running.text != str(disk.version) or running.rejected:
+                for kind, content, _view, version, _differs in revisions:
+                    running = admin.running(kind, peer.process)
+                    if running is None or running.text != str(version) or running.rejected:
                         runs = (running and running.text) or "nothing"
-                        problem = f"it runs {runs} as {kind.name}, expected {disk.version}"
+                        problem = f"it runs {runs} as {kind.name}, expected {version}"
                         break
+                    path = library_of(content) if kind.filter else None
+                    if path:
+                        _library.check_loaded(Extension.at(path), peer.process)
             if not problem:
                 gateway.admin = admin
-                return server, peer.process.pid
+                return server, peer.process
         except Failure as failure:
             problem = failure.message
         if time.monotonic() >= deadline:
@@ -318,14 +395,15 @@ def _confirm(
         time.sleep(_PAUSE)
 
 
-def _restore(params: dict[str, t.Any], unit: _Unit, serving: dict[str, t.Any], failure: Failure) -> Failure:
+def _restore(
+    params: dict[str, t.Any], unit: _Unit, serving: dict[str, t.Any], switched: bool, failure: Failure
+) -> Failure:
     """Put all back as it was, and return the failure to raise."""
     details = dict(failure.details)
     unit.restore()
     what = "A reboot starts the old one too." if unit.back else f"What a reboot starts is still the new {unit.path}."
     try:
-        supervisor = _hot_restart.status(params["run_dir"]) or {}
-        if (supervisor.get("serving") or {}).get("start") != serving["start"]:
+        if switched or not _answers(params["admin_socket"]):
             question = {"do": "reload", "force": True, "command": serving["command"], "start": serving["start"]}
             problem = _hot_restart.ask(params["run_dir"], question, params["timeout"])["problem"]
             if problem:
@@ -334,6 +412,14 @@ def _restore(params: dict[str, t.Any], unit: _Unit, serving: dict[str, t.Any], f
         return Failure(failure.code, f"{failure.message} The old Envoy is in service. {what}", **details)
     except (OSError, ValueError, Failure) as error:
         return Failure(failure.code, f"{failure.message} The way back failed: {error}. {what}", **details)
+
+
+def _answers(admin_socket: str) -> bool:
+    """Whether an Envoy that serves is behind the admin socket; one that did not become ready has ended by now."""
+    try:
+        return Admin(admin_socket, _ANSWER).server().state == "LIVE"
+    except Failure:
+        return False
 
 
 def _collect(bootstrap: str, files: Files) -> None:

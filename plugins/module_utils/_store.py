@@ -20,6 +20,7 @@ Envoy watches the live folders, not the state, and everything is on one file sys
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -134,6 +135,16 @@ class Files:
         with self._as_owner():
             os.rename(source, target)
 
+    def exchange(self, one: str, other: str) -> None:
+        """Let two paths on one file system take each other's names, at once."""
+        self.step(f"exchange {one}")
+        library = ctypes.CDLL(None, use_errno=True)
+        with self._as_owner():
+            # AT_FDCWD, RENAME_EXCHANGE: renameat2(2), which Python does not have.
+            if library.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), one, None, other)
+
     def sync_directory(self, path: str) -> None:
         self.step(f"sync {path}")
         descriptor = self.open_directory(path)
@@ -184,10 +195,8 @@ class Store:
         with _explained(f"The state of the gateway in {self.state} can't be prepared"):
             if write:
                 self.files.make_directory(self.state)
-            there = self.files.is_directory(self.state)
-            descriptor = self.files.open_directory(self.state if there else self.directory)
+        descriptor = self._lock(timeout)
         try:
-            _lock(descriptor, timeout, self.state)
             if write:
                 with _explained(f"What a killed run left in {self.state} can't be removed"):
                     for name in self.files.names(self.state):
@@ -195,6 +204,21 @@ class Store:
                             self.files.remove(os.path.join(self.state, name))
             yield
         finally:
+            os.close(descriptor)
+
+    def _lock(self, timeout: float) -> int:
+        while True:
+            with _explained(f"The state of the gateway in {self.state} can't be locked"):
+                path = self.state if self.files.is_directory(self.state) else self.directory
+                descriptor = self.files.open_directory(path)
+            try:
+                _lock(descriptor, timeout, self.state)
+                # A hot restart may have put another directory in its place meanwhile.
+                if os.path.samestat(os.fstat(descriptor), self.files.status(path)):
+                    return descriptor
+            except (Failure, OSError):
+                os.close(descriptor)
+                raise
             os.close(descriptor)
 
     def key(self, write: bool) -> bytes:
@@ -413,6 +437,12 @@ class Shelf:
     def _remove(self, staged: list[str]) -> None:
         for path in staged:
             self.files.remove(path)
+
+    def place(self, content: t.Any, version: Version) -> None:
+        """Put ``content`` where no Envoy watches, without a way back."""
+        with _explained(f"Version {version} of {self.kind.name} can't be written"):
+            self._make_folders()
+            self.store.put(_encode(self.kind.document(content, version)), self.live)
 
     def install(self) -> bool:
         """Put the last good content, or what stands in for one, where the live file is missing; whether it was."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: envoy_hot_restart
 short_description: Bring a gateway under systemd to another Envoy, bootstrap or command line by hot restart
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Puts another unit in place and reloads the service, whose supervisor (of the role C(moe.gateway.envoy)) then starts
     the next epoch from it. The old Envoy hands its sockets over, and ends when its connections have drained. No request
@@ -57,6 +57,13 @@ options:
     description: The directory that Envoy reads its configuration from.
     type: path
     default: /etc/envoy/xds
+  extensions:
+    description:
+      - Paths of compiled libraries that filters are to have under the new Envoy, by the names of the filters.
+      - The old Envoy keeps the ones that it has, so each of the two runs what was built for it. All else of these
+        filters stays as it is.
+    type: dict
+    default: {}
   run_dir:
     description: The directory of the supervisor's socket.
     type: path
@@ -65,6 +72,24 @@ options:
     description: The Unix socket of Envoy's admin interface.
     type: path
     default: /run/envoy/admin.sock
+  keep:
+    description: How many generations of each filter to keep on disk, the one in service included.
+    type: int
+    default: 5
+  origin:
+    description: Who makes this change, for the notes beside each generation. See M(moe.gateway.envoy_filter).
+    type: dict
+    default: {}
+    suboptions:
+      by:
+        description: The person.
+        type: str
+      play:
+        description: The play.
+        type: str
+      reason:
+        description: The reason.
+        type: str
   timeout:
     description:
       - Seconds to wait for the service manager, and afterwards for the new Envoy to confirm. The supervisor has a limit
@@ -129,6 +154,7 @@ failure:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import _epoch
+from ansible_collections.moe.gateway.plugins.module_utils._arguments import OPTIONS
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 
 
@@ -144,6 +170,9 @@ def main() -> None:
             "bootstrap": {"type": "path", "required": True},
             "start": {"type": "str", "required": True},
             "directory": {"type": "path", "default": "/etc/envoy/xds"},
+            "extensions": {"type": "dict", "default": {}},
+            "keep": OPTIONS["keep"],
+            "origin": OPTIONS["origin"],
             "run_dir": {"type": "path", "default": "/run/envoy"},
             "admin_socket": {"type": "path", "default": "/run/envoy/admin.sock"},
             "timeout": {"type": "float", "default": 180.0},

@@ -18,8 +18,23 @@ import threading
 import typing as t
 
 import pytest
-from real import NATIVE, REPOSITORY, RealGateway, Result, htpasswd, native_users, request, run_module, wait_until
+from real import (
+    NATIVE,
+    REPOSITORY,
+    RealGateway,
+    Result,
+    content_addressed,
+    htpasswd,
+    native_users,
+    request,
+    run_module,
+    wait_until,
+)
 
+from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Store
+from ansible_collections.moe.gateway.plugins.module_utils._twin import Twin
+
+AUTH = {"name": "basic_auth", "engine": "dynamic_module"}
 SUPERVISOR = REPOSITORY / "roles" / "envoy" / "files" / "supervisor.py"
 SYSTEMCTL = """#!/bin/sh
 # What systemd knows of the unit is what it was at the last daemon-reload.
@@ -108,6 +123,7 @@ class Supervised(RealGateway):
         self.unit.write_text(wanted["content"])
         command = wanted["content"].splitlines()[1][1:].split()
         words = [sys.executable, "-I", "-S", "-B", str(SUPERVISOR), "run", "--run-dir", str(self.root), "--ready", "4"]
+        words += ["--directory", str(self.directory)]
         with (self.root / "supervisor.log").open("w") as log:
             self.supervisor = subprocess.Popen(
                 [*words, "--admin", str(self.socket), "--drain", "30", "--", *command],
@@ -119,6 +135,19 @@ class Supervised(RealGateway):
     def status(self) -> t.Any:
         words = [sys.executable, "-I", str(SUPERVISOR), "status", "--run-dir", str(self.root)]
         return json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+
+    def extend(self, library: pathlib.Path | str, password: str = "bar") -> Result:
+        extension = library
+        if pathlib.Path(library).parent != self.extensions:
+            extension = content_addressed(pathlib.Path(library), self.extensions)
+        users = {"users": [{"username": "foo", "password": "${secret.foo}"}]}
+        return self.filter(
+            "basic_auth",
+            engine="dynamic_module",
+            extension=str(extension),
+            config=users,
+            secrets={"foo": password},
+        )
 
     def hot_restart(self, wanted: dict[str, t.Any], check: bool = False) -> Result:
         return run_module("envoy_hot_restart", wanted, check)
@@ -214,6 +243,88 @@ def test_a_rotation_reaches_connections_to_the_old_one(supervised: Supervised) -
     assert (request(kept, "foo:bar"), kept.sock in (None, connected)) == (401, True)
     assert supervised.status()["draining"]
     kept.close()
+
+
+@pytest.fixture
+def extended(supervised: Supervised, basic_auth: pathlib.Path) -> Supervised:
+    """With the example extension in the chain, instead of Envoy's own filter."""
+    supervised.serve(AUTH)
+    assert supervised.extend(basic_auth)["changed"]
+    assert (supervised.get(), supervised.get("foo:bar")) == (401, 200)
+    return supervised
+
+
+def another(gateway: Supervised) -> pathlib.Path:
+    """The same code in another file: what follows the ELF sections means nothing."""
+    source = next(gateway.extensions.iterdir())
+    target = gateway.root / "basic_auth.so"
+    target.write_bytes(source.read_bytes() + b"another")
+    return content_addressed(target, gateway.extensions)
+
+
+def for_older_envoys() -> pathlib.Path:
+    target = REPOSITORY / "build" / "extensions" / "v0.1.0" / "basic_auth.so"
+    builder, source = REPOSITORY / "tools" / "build_extension.py", REPOSITORY / "examples" / "basic_auth"
+    command = [sys.executable, str(builder), str(source), "--define", "ABI_V0_1_0", "-o", str(target)]
+    subprocess.run(command, check=True)
+    return target
+
+
+def mapped(pid: int) -> set[str]:
+    maps = pathlib.Path(f"/proc/{pid}/maps").read_text()
+    return {line.split()[-1] for line in maps.splitlines() if "/extensions/" in line}
+
+
+def test_each_of_the_two_runs_the_extension_that_it_is_to_have(extended: Supervised) -> None:
+    other = another(extended)
+    before, (old,) = extended.status()["serving"], mapped(extended.status()["serving"]["pid"])
+    wanted = {**extended.wanted(), "extensions": {"basic_auth": str(other), "unknown": "/nowhere"}}
+    with load(extended) as answers:
+        result = extended.hot_restart(wanted)
+    assert not result.failed, result.output
+    assert only(answers) == RIGHT
+    assert (mapped(before["pid"]), mapped(result["pid"])) == ({old}, {str(other)})
+    assert old != str(other)
+    assert not pathlib.Path(f"{extended.directory}.next").exists()
+    assert not (extended.directory / "state" / "twin").exists()
+    # It is confirmed, and nothing is left to do for who wants just that.
+    assert extended.extend(other)["action"] == "none"
+    assert extended.extend(other, "baz")["action"] == "published"
+    assert extended.get("foo:baz") == 200
+
+
+def test_what_was_built_for_another_envoy_is_refused(extended: Supervised) -> None:
+    old = content_addressed(for_older_envoys(), extended.extensions)
+    files, before = extended.files(), extended.status()["serving"]
+    result = extended.hot_restart({**extended.wanted(), "extensions": {"basic_auth": str(old)}})
+    assert result.code == "wrong_abi", result.output
+    assert "v0.1.0" in result["msg"]
+    assert (extended.files(), extended.status()["serving"]) == (files, before)
+
+
+def test_the_directory_comes_back_with_the_old_one(extended: Supervised) -> None:
+    other = another(extended)
+    files = extended.files()
+    result = extended.hot_restart({**extended.wanted(never_ready), "extensions": {"basic_auth": str(other)}})
+    assert result.code == "refused_by_envoy", result.output
+    assert extended.files() == files
+    assert not pathlib.Path(f"{extended.directory}.next").exists()
+    assert extended.extend(next(iter(mapped(extended.status()["serving"]["pid"]))), "baz")["action"] == "published"
+    assert extended.get("foo:baz") == 200
+
+
+def test_a_run_that_was_killed_after_the_exchange_is_undone_by_the_next(extended: Supervised) -> None:
+    files, admin = extended.files(), extended.admin
+    process = admin.peer().process
+    status = os.stat(extended.directory)
+    twin = Twin(Store(str(extended.directory), Files(status.st_uid, status.st_gid)))
+    twin.make(process)
+    (extended.root / "xds.next" / "filters" / "basic_auth.json").write_text("{}")
+    twin.exchange()
+    assert extended.files() != files
+    assert not extended.hot_restart(extended.wanted()).failed
+    assert extended.files() == files
+    assert not (extended.root / "xds.next").exists()
 
 
 def test_one_that_never_becomes_ready_leaves_the_old_one(supervised: Supervised) -> None:

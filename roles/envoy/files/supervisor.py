@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps one Envoy in service, and brings it to another binary, bootstrap or command line by hot restart.
 
-usage: supervisor.py run --run-dir DIR --admin SOCKET [--ready SECONDS] [--drain SECONDS] -- ENVOY [OPTION...]
+usage: supervisor.py run --run-dir DIR --admin SOCKET [OPTION...] -- ENVOY [OPTION...]
        supervisor.py reload --run-dir DIR [--force] -- ENVOY [OPTION...]
        supervisor.py status --run-dir DIR
 
@@ -107,6 +107,8 @@ class Ended(t.NamedTuple):
     how: str
     #: whether the serving epoch answers on the admin socket
     admin: bool = True
+    #: whether files that only the new epoch was to read are in place just now
+    exchanged: bool = False
 
 
 class Terminate(t.NamedTuple):
@@ -226,6 +228,10 @@ def _ended(state: State, epoch: Epoch, event: Ended) -> tuple[State, list[t.Any]
     if event.admin or state.refused:
         lost = "" if event.admin else ", without its admin interface: restart the service"
         return remaining._replace(refused=""), [said, Unlock(), Answer(problem + lost)]
+    if event.exchanged:
+        # Whoever put them there takes them away now, and then asks for the old command.
+        lost = ", without its admin interface until it is told to hot restart into itself"
+        return remaining, [said, Unlock(), Answer(problem + lost)]
     # The new one has taken the admin interface with it. A hot restart from what serves into the same brings it back.
     actions = [said, Say("bringing the admin interface back"), Unlock()]
     return _start(remaining._replace(refused=problem), state.serving.command, state.serving.number + 1, actions)
@@ -256,9 +262,10 @@ _SHARED = struct.Struct("=QQ80sQ")
 class Supervisor:
     """The edge: processes, signals, sockets, clock."""
 
-    def __init__(self, run_dir: str, admin: str, ready: float, drain: float) -> None:
+    def __init__(self, run_dir: str, admin: str, directory: str, ready: float, drain: float) -> None:
         self.run_dir = run_dir
         self.admin = admin
+        self.directory = directory
         self.ready = ready
         self.drain = drain
         self.state = State()
@@ -399,7 +406,7 @@ class Supervisor:
                 self.deadlines.pop(key, None)
                 serving = self.state.serving
                 admin = bool(serving and self._answers(serving.key))
-                self.handle(Ended(key, _how(status), admin))
+                self.handle(Ended(key, _how(status), admin, self._exchanged()))
 
     def _look(self) -> None:
         starting = self.state.starting
@@ -410,6 +417,18 @@ class Supervisor:
         for key in [key for key, deadline in self.deadlines.items() if deadline <= now]:
             del self.deadlines[key]
             self.handle(Late(key))
+
+    def _exchanged(self) -> bool:
+        """Whether somebody has put other files in place of those that the serving epoch reads.
+
+        Who does it (plugins/module_utils/_twin.py) leaves the PID of that epoch there.
+        """
+        serving = self.state.serving
+        try:
+            with open(os.path.join(self.directory, "state", "twin"), encoding="ascii") as file:
+                return serving is not None and int(file.read().split()[0]) == self.pids.get(serving.key)
+        except (OSError, ValueError, IndexError):
+            return False
 
     def _answers(self, key: int, state: str | None = None) -> bool:
         """Whether this epoch is the one behind the admin socket, and in that state."""
@@ -562,6 +581,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("do", choices=["run", "reload", "status"])
     parser.add_argument("--run-dir", required=True, help="a directory of Envoy's user alone")
     parser.add_argument("--admin", help="the Unix socket of Envoy's admin interface")
+    parser.add_argument("--directory", default="", help="the directory that Envoy reads its configuration from")
     parser.add_argument("--ready", type=float, default=60.0, help="seconds that an Envoy has to become ready")
     parser.add_argument("--drain", type=float, default=900.0, help="Envoy's --parent-shutdown-time-s")
     parser.add_argument("--force", action="store_true", help="also while connections of the last hot restart drain")
@@ -571,7 +591,8 @@ def main(arguments: list[str]) -> int:
     if options.do == "run":
         if not options.admin or not command.words:
             parser.error("run needs --admin and a command")
-        return Supervisor(options.run_dir, options.admin, options.ready, options.drain).run(command)
+        places = options.run_dir, options.admin, options.directory
+        return Supervisor(*places, options.ready, options.drain).run(command)
     if options.do == "reload" and not command.words:
         parser.error("reload needs a command")
     question = {"do": options.do, "command": command.words, "start": command.start, "force": options.force}

@@ -116,6 +116,20 @@ CASES = [
         [s.Unlock(), s.Start(C)],
     ),
     Case(
+        "the new one ended, took the admin interface with it, and its files are still there",
+        RELOADING,
+        s.Ended(1, KILLED, False, True),
+        {"starting": None},
+        [s.Unlock(), s.Answer(GONE + ", without its admin interface until it is told to hot restart into itself")],
+    ),
+    Case(
+        "the new one ended early, and its files are still there",
+        RELOADING,
+        s.Ended(1, KILLED, True, True),
+        {"starting": None},
+        [s.Unlock(), s.Answer(GONE)],
+    ),
+    Case(
         "the admin interface is back",
         BRINGING_BACK,
         s.Live(3),
@@ -233,7 +247,7 @@ def test_whatever_happens_something_serves_or_it_leaves() -> None:
             events += [s.Terminate()] if step > 30 else []
             event = chance.choice(events)
             if chance.random() < 0.2 or (step > 40 and alive):
-                event = s.Ended(chance.choice(sorted(alive)), KILLED, chance.random() < 0.5)
+                event = s.Ended(chance.choice(sorted(alive)), KILLED, chance.random() < 0.5, chance.random() < 0.2)
             if isinstance(event, s.Ended):
                 alive.discard(event.key)
             asked += isinstance(event, s.Reload)
