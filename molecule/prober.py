@@ -5,9 +5,9 @@
 
 usage: prober.py PREFIX < SETTINGS.json
 
-Every client asks every gateway on a connection of its own, and opens another only when that one has failed. It goes on
-for as long as the file PREFIX.runs exists. PREFIX.asked says that each has had an answer. At the end each line of
-PREFIX.jsonl is one ``Answer``.
+Every client asks every gateway on a connection of its own, and opens another only when that one has failed, or when the
+gateway has asked for it. It goes on for as long as the file PREFIX.runs exists. PREFIX.asked says that each has had an
+answer. At the end each line of PREFIX.jsonl is one ``Answer``.
 """
 
 from __future__ import annotations
@@ -84,6 +84,9 @@ def _probe(
                 connection.auto_open = 0
                 connection.connect()
             outcome = ask(connection, settings["host"], settings["path"], settings["clients"][client])
+            if connection.sock is None:
+                # The gateway has asked for that, by "connection: close".
+                connection = None
         except (OSError, http.client.HTTPException) as error:
             outcome = type(error).__name__
             with contextlib.suppress(OSError):

