@@ -21,6 +21,17 @@ def supervisor(host: t.Any) -> t.Any:
     return json.loads(host.check_output("python3 /opt/envoy/supervisor.py status --run-dir /run/envoy"))
 
 
+def check_extensions(host: t.Any, *builds: str) -> None:
+    """The Envoy that serves has loaded these builds of the extension, and no other.
+
+    :param builds: folders below build/molecule
+    """
+    files = (PROJECT / "build" / "molecule" / build / "basic_auth.so" for build in builds)
+    digests = {hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    maps = host.file(f"/proc/{supervisor(host)['serving']['pid']}/maps").content_string
+    assert set(re.findall(r"/opt/envoy/extensions/basic_auth-(.*)\.so$", maps, re.MULTILINE)) == digests
+
+
 def check_service(host: t.Any, version: str, epoch: int, abi: str) -> None:
     """This Envoy serves, alone, with the extension that is built for it, and systemd has restarted nothing."""
     state = supervisor(host)
@@ -28,10 +39,7 @@ def check_service(host: t.Any, version: str, epoch: int, abi: str) -> None:
     (process,) = host.process.filter(user="envoy", comm=f"envoy-{version}")
     assert process.pid == state["serving"]["pid"]
     assert host.service("envoy").systemd_properties["NRestarts"] == "0"
-    source = (PROJECT / "build" / "extensions" / abi / "basic_auth.so").read_bytes()
-    path = f"/opt/envoy/extensions/basic_auth-{hashlib.sha256(source).hexdigest()}.so"
-    maps = host.file(f"/proc/{process.pid}/maps").content_string
-    assert set(re.findall(r"/opt/envoy/extensions/.*", maps)) == {path}
+    check_extensions(host, f"../extensions/{abi}")
     unit = host.file("/etc/systemd/system/envoy.service").content_string
     assert f"-- /opt/envoy/envoy-{version} --config-path" in unit
     assert not host.file("/opt/envoy/envoy.service.previous").exists

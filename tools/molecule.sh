@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$PWD/build/molecule
 
-there=$(cd molecule && printf '%s\n' */molecule.yml | xargs -n1 dirname | xargs)
-verifying=$(cd molecule && grep --files-with-matches '^ *- verify' */molecule.yml | xargs -n1 dirname | xargs)
+there=$(cd molecule && printf '%s\n' ./*/molecule.yml | xargs -n1 dirname | xargs -n1 basename | xargs)
+verifying=$(cd molecule && grep --files-with-matches '^ *- verify' ./*/molecule.yml | xargs -n1 dirname | xargs -n1 basename | xargs)
 read -ra scenarios <<<"${*:-$verifying}"
 for scenario in "${scenarios[@]}"; do
     if [ ! -e "molecule/$scenario/molecule.yml" ]; then
@@ -23,7 +23,7 @@ refuse() { # REASON
 
 root=()
 if ((EUID)); then
-    type -P sudo >/dev/null && sudo --non-interactive true 2>/dev/null \
+    sudo --non-interactive true 2>/dev/null \
         || refuse "its hosts are containers of root's podman; this is not root, and sudo is missing or asks for a password"
     root=(sudo --non-interactive)
 fi
@@ -52,9 +52,9 @@ END
 if ((${#missing[@]})); then
     type -P apt-get >/dev/null || refuse "missing, and without apt-get not installed: ${missing[*]}"
     echo "molecule: installing ${missing[*]}"
-    "${root[@]}" apt-get update --quiet=2 \
-        && "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" \
+    "${root[@]}" apt-get update --quiet=2 || refuse "missing, and apt-get can't look for them: ${missing[*]}"
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" \
         || refuse "missing, and apt-get can't install: ${missing[*]}"
 fi
 

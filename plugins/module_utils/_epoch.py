@@ -204,7 +204,12 @@ def _note(gateway: Gateway, revisions: list[Revision], process: Process) -> None
             shelf = gateway.shelf(kind)
             record = shelf.record()
             previous = str(record.confirmed.version) if record else None
+            # A content that was kept is a way back, which `envoy_rollback` takes for done.
+            kept = next((item for item in shelf.history() if item.version.digest == version.digest), None)
             change = Change(now(), "published", previous, gateway.origin)
+            if kept:
+                at = kept.change.at if kept.change else None
+                change = change._replace(action="rolled_back", source=str(kept.version), source_at=at)
             shelf.confirm(Record(Confirmed(version, process, 0, 0), view, now(), change), gateway.keep)
 
 

@@ -212,6 +212,9 @@ def _desired(
         try:
             _library.check_before(extension, process, params["second_runtime"])
         except Failure as failure:
+            if failure.code == "hot_restart_needed":
+                # What "previous" leads to changes with the hot restart.
+                failure.details["version"] = str(source.version)
             if failure.code != "extension_missing":
                 raise
             raise Failure(

@@ -1,0 +1,20 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The build from before, which a rollback brought."""
+
+from __future__ import annotations
+
+import typing as t
+
+from conftest import Gateway
+from service import check_answers, check_extensions, supervisor
+
+
+def test_a_new_envoy_has_the_old_build_alone(host: t.Any) -> None:
+    assert supervisor(host)["serving"]["epoch"] == 2
+    check_extensions(host, "rollout/one")
+
+
+def test_nobody_noticed(gateway: Gateway) -> None:
+    check_answers(gateway, "back")

@@ -1,0 +1,20 @@
+# Copyright: moe.gateway contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A damaged build, and a configuration that the extension refuses."""
+
+from __future__ import annotations
+
+import typing as t
+
+from conftest import Gateway
+from service import check_answers, check_extensions, supervisor
+
+
+def test_all_is_as_it_was(host: t.Any) -> None:
+    assert supervisor(host)["serving"]["epoch"] == 1
+    check_extensions(host, "rollout/two")
+
+
+def test_nobody_noticed(gateway: Gateway) -> None:
+    check_answers(gateway, "refused")
