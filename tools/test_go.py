@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from build_extension import FIXED, ROOT, Toolchain, choose, needed_go, prepare
+from build_extension import ROOT, _build, choose
 
 FUZZ_TIME = "5s"
 
@@ -19,10 +19,10 @@ FUZZ_TIME = "5s"
 class Go:
     """The go command in one module, with the environment of one toolchain."""
 
-    def __init__(self, module: Path, toolchain: Toolchain) -> None:
+    def __init__(self, module: Path, toolchain: _build.Toolchain) -> None:
         self.module = module
         self.command = toolchain.go
-        self.environment = {**os.environ, **FIXED, **toolchain.environment, "CC": shlex.join(toolchain.cc)}
+        self.environment = {**os.environ, **_build.FIXED, **toolchain.environment, "CC": shlex.join(toolchain.cc)}
 
     def run(self, *command: str) -> bool:
         print("==", shlex.join(command), flush=True)
@@ -45,8 +45,8 @@ class Go:
 
 
 def check(module: Path) -> bool:
-    toolchain = choose("auto", needed_go(module), None)
-    prepare(toolchain)
+    toolchain = choose("auto", _build.needed_go(str(module)), None)
+    _build.prepare(toolchain)
     go = Go(module, toolchain)
     print(f"== {module.relative_to(ROOT)} with {toolchain.name}", flush=True)
 

@@ -13,12 +13,13 @@ author:
 description:
   - Adds to each extension its digest and its path on a gateway, which the digest is a part of. So a path never changes
     its code.
-positional: _input, directory
+positional: _input, directory, built
 options:
   _input:
     description: >-
       The extensions, each with a C(name), C(src) (its file on the controller) and perhaps C(sha256). The file is read
       only where C(sha256) is left out. A relative C(src) is taken from the directory in which Ansible was started.
+      Where C(src) is left out, C(source) (the folder of its Go module) says that it is built.
     type: list
     elements: dict
     required: true
@@ -26,6 +27,9 @@ options:
     description: The directory of extensions on the gateway.
     type: str
     required: true
+  built:
+    description: The directory on the controller of what was built for the gateway, as C(NAME.so).
+    type: str
 """
 
 EXAMPLES = r"""
@@ -57,23 +61,40 @@ from ansible_collections.moe.gateway.plugins.module_utils._keys import Mapping, 
 _NAME = "letters, digits, '.', '_' and '-'"
 
 
-def placed_extensions(extensions: object, directory: str) -> list[dict[str, str]]:
+def placed_extensions(extensions: object, directory: str, built: str | None = None) -> list[dict[str, str]]:
     result: list[dict[str, str]] = []
     try:
         if not isinstance(extensions, list):
             raise invalid("envoy_extensions", describe(extensions), "a list")
         for index, value in enumerate(extensions):
-            item = Mapping(value, f"envoy_extensions[{index}]").only("name", "src", "sha256")
+            item = Mapping(value, f"envoy_extensions[{index}]").only("name", "src", "source", "defines", "sha256")
             name = item.text("name", pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*", expected=_NAME)
             if any(name == other["name"] for other in result):
                 raise invalid(item.at("name"), f"{name!r} twice", "each extension once")
-            # Absolute, since filters, modules and actions each take a relative path from another directory.
-            src = os.path.abspath(os.path.expanduser(item.text("src", expected="the path of a file on the controller")))
+            path = _source(item, name, built)
+            # Absolute, since filters, modules and actions each take a relative path from another directory; and without
+            # links, since hosts of one kind have one to one file.
+            src = os.path.realpath(os.path.expanduser(path))
             digest = item.text("sha256", None, r"[0-9a-f]{64}", "64 hex digits in lower case") or file_sha256(src)
             result.append({"name": name, "src": src, "sha256": digest, "path": f"{directory}/{name}-{digest}.so"})
     except Failure as failure:
         raise AnsibleFilterError(failure.message) from None
     return result
+
+
+def _source(item: Mapping, name: str, built: str | None) -> str:
+    """Where the file is on the controller."""
+    src = item.text("src", None)
+    if src is not None:
+        return item.text("src", expected="the path of a file on the controller")
+    if item.text("source", None) is None or built is None:
+        fix = "Give the path of the .so, or the folder of its Go module as source."
+        raise invalid(item.at("src"), "nothing", "the path of a file on the controller", fix)
+    path = os.path.join(built, f"{name}.so")
+    if not os.path.exists(os.path.expanduser(path)):
+        fix = "Run the playbook moe.gateway.build for this host first."
+        raise invalid(item.at("source"), f"no file at {os.path.abspath(path)}", "the .so that was built from it", fix)
+    return path
 
 
 class FilterModule:

@@ -172,7 +172,10 @@ BAD = [
     ({"envoy_log_path": "{{ envoy_directory }}/l.log"}, "envoy_log_path: found"),
     ({"envoy_service_manager": "systemd", "envoy_user": "root"}, "envoy_user: found root, expected a user without"),
     ({"envoy_service_manager": "systemd"}, "expected /run/NAME: systemd makes it at each start."),
-    ({"envoy_extensions": [{"name": "a"}]}, "src found in envoy_extensions"),
+    (
+        {"envoy_extensions": [{"name": "a"}]},
+        "envoy_extensions[0].src: found nothing, expected the path of a file on the controller. Give the",
+    ),
     ({"envoy_extensions": [{"name": "a", "src": "/nowhere.so"}]}, "found no file at /nowhere.so"),
     ({"envoy_filters": [{"name": "f", "engine": "wasm"}]}, "must be one of: dynamic_module, golang, native, got: wasm"),
     ({"envoy_filters": [{"name": "f"}]}, "envoy_filters[0].engine: found nothing, expected one of dynamic_module"),

@@ -15,8 +15,8 @@ from ansible_collections.moe.gateway.plugins.filter.placed_extensions import Fil
 DIGEST = "0" * 63 + "f"
 
 
-def placed(extensions):
-    return FilterModule().filters()["placed_extensions"](extensions, "/opt/ext")
+def placed(extensions, built=None):
+    return FilterModule().filters()["placed_extensions"](extensions, "/opt/ext", built)
 
 
 def test_the_path_holds_the_digest(tmp_path):
@@ -37,6 +37,28 @@ def test_a_relative_src_is_taken_from_where_ansible_was_started(tmp_path, monkey
     (tmp_path / "a.so").write_bytes(b"code")
     monkeypatch.chdir(tmp_path)
     assert placed([{"name": "a", "src": "a.so"}])[0]["src"] == str(tmp_path / "a.so")
+
+
+def test_what_was_built_for_this_host(tmp_path):
+    code = tmp_path / "a-x86_64.so"
+    code.write_bytes(b"code")
+    for host in ("one", "other"):
+        (tmp_path / host).mkdir()
+        (tmp_path / host / "a.so").symlink_to("../a-x86_64.so")
+    # The same for each host of a kind, so that it is judged once.
+    found = [placed([{"name": "a", "source": "a"}], str(tmp_path / host)) for host in ("one", "other")]
+    assert found[0] == found[1]
+    assert found[0][0]["src"] == str(code)
+    assert placed([{"name": "a", "source": "a", "src": "/b", "sha256": DIGEST}], str(tmp_path))[0]["src"] == "/b"
+
+
+def test_what_was_not_built_for_this_host(tmp_path):
+    with pytest.raises(AnsibleFilterError) as caught:
+        placed([{"name": "a", "source": "a"}], str(tmp_path / "host"))
+    assert str(caught.value) == (
+        f"envoy_extensions[0].source: found no file at {tmp_path}/host/a.so, expected the .so that was built from it. "
+        "Run the playbook moe.gateway.build for this host first."
+    )
 
 
 @pytest.mark.parametrize(
