@@ -2,13 +2,13 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bring one HTTP filter of a running Envoy back to a generation that it ran before."""
+"""Bring a running Envoy back to a generation of a filter, or of its clusters and listeners, that it ran before."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: envoy_rollback
-short_description: Bring one HTTP filter of a running Envoy back to a generation that it ran before
+short_description: Bring one HTTP filter of a running Envoy, or its listeners, back to a generation that it ran before
 version_added: 0.2.0
 description:
   - Publishes a generation that the gateway has kept, by the transaction that M(moe.gateway.envoy_filter) uses.
@@ -21,9 +21,22 @@ description:
   - The variables are as they were, so the next M(moe.gateway.envoy_filter) with them brings what they say.
 options:
   name:
-    description: The name of the filter.
+    description: The name of the filter. Either this or O(config) is required.
     type: str
-    required: true
+  config:
+    description:
+      - The clusters and listeners, instead of a filter. They go back together, in the order of
+        M(moe.gateway.envoy_config), so a generation of each has to be named.
+    type: dict
+    suboptions:
+      clusters:
+        description: A version of the clusters, as M(moe.gateway.envoy_config) and M(moe.gateway.envoy_info) tell it.
+        type: str
+        required: true
+      listeners:
+        description: A version of the listeners.
+        type: str
+        required: true
   generation:
     description:
       - The number of a generation that is kept. M(moe.gateway.envoy_info) lists them.
@@ -85,6 +98,12 @@ EXAMPLES = r"""
   moe.gateway.envoy_rollback:
     name: basic_auth
 
+- name: Bring listeners and clusters back
+  moe.gateway.envoy_rollback:
+    config:
+      clusters: 3f0a9c5be1d04c55-4
+      listeners: 9b1d22c07ae34f10-6
+
 - name: Bring back what ran before the change of this noon
   moe.gateway.envoy_rollback:
     name: basic_auth
@@ -96,9 +115,22 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+clusters:
+  description: What was done to the clusters, as for M(moe.gateway.envoy_config).
+  returned: success, with O(config)
+  type: dict
+listeners:
+  description: What was done to the listeners, as for M(moe.gateway.envoy_config).
+  returned: success, with O(config)
+  type: dict
+denied:
+  description: Filters that had no revision and now refuse all traffic.
+  returned: success, with O(config)
+  type: list
+  elements: str
 action:
   description:
-    - What was done, or in check mode would be done.
+    - What was done, or in check mode would be done, with O(name).
     - V(none), V(rolled_back), V(healed) what was there already but not in service as it should be, V(restored) what ran
       before, after a failure.
   returned: always
@@ -106,27 +138,27 @@ action:
   sample: rolled_back
 version:
   description: What Envoy reports as C(version_text).
-  returned: success
+  returned: success, with O(name)
   type: str
   sample: 9b1d22c07ae34f10-13
 source_version:
   description: The version that the content was published as before.
-  returned: success
+  returned: success, with O(name)
   type: str
   sample: 9b1d22c07ae34f10-11
 source_at:
   description: When that was, in UTC. Null if that was not noted.
-  returned: success
+  returned: success, with O(name)
   type: str
   sample: "2030-01-31T11:40:02Z"
 previous_version:
   description: The version that was on disk before.
-  returned: success, if there was one
+  returned: success, with O(name), if there was one
   type: str
   sample: 3f0a9c5be1d04c55-12
 generation:
   description: The number of the publish.
-  returned: success
+  returned: success, with O(name)
   type: int
   sample: 13
 propagation_ms:
@@ -136,12 +168,12 @@ propagation_ms:
   sample: 1.4
 restart_epoch:
   description: Envoy's hot restart epoch.
-  returned: success
+  returned: success, with O(name)
   type: int
   sample: 0
 uptime_s:
   description: Seconds since Envoy's current epoch began.
-  returned: success
+  returned: success, with O(name)
   type: int
   sample: 86400
 found:
@@ -159,17 +191,35 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _history, _library, _probe
+from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _config, _history, _library, _probe
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
-from ansible_collections.moe.gateway.plugins.module_utils._kinds import Kind, filter_kind
+from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS, LISTENERS, Kind, filter_kind, pointers
 from ansible_collections.moe.gateway.plugins.module_utils._resolve import kept_extension, kept_secrets
 from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Desired, Gateway
 
+#: Options that say more of a filter.
+_OF_A_FILTER = ("generation", "version", "at")
+
 
 def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     """The result of the module; a ``Failure`` where there is none."""
+    return _filter(params, gateway) if params["config"] is None else _both(params["config"], gateway)
+
+
+def _both(versions: dict[str, str], gateway: Gateway) -> dict[str, t.Any]:
+    found = []
+    for kind in (CLUSTERS, LISTENERS):
+        shelf = gateway.shelf(kind)
+        wanted = _history.Wanted(version=versions[kind.name])
+        found.append(_history.choose(shelf.history(), shelf.in_service(shelf.record()), wanted, kind.name))
+    clusters, listeners = found
+    filters = sorted({name for name, _path, _types in pointers(listeners.content)})
+    return _config.bring(gateway, clusters.content, listeners.content, filters, (clusters, listeners))
+
+
+def _filter(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     kind = filter_kind(params["name"])
     secrets = check_secrets(params["secrets"])
     probes = _probe.probes(params["probe"], secrets)
@@ -245,7 +295,11 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_arguments.OPTIONS,
-            "name": {"type": "str", "required": True},
+            "name": {"type": "str"},
+            "config": {
+                "type": "dict",
+                "options": {name: {"type": "str", "required": True} for name in ("clusters", "listeners")},
+            },
             "generation": {"type": "int"},
             "version": {"type": "str"},
             "at": {"type": "str"},
@@ -254,7 +308,8 @@ def main() -> None:
             # Ansible would make a dict of a text, and print that: it only hides the text as it came.
             "secrets": {"type": "raw", "default": {}, "no_log": True},
         },
-        mutually_exclusive=[("generation", "version", "at")],
+        required_one_of=[("name", "config")],
+        mutually_exclusive=[("generation", "version", "at"), *(("config", name) for name in ("name", *_OF_A_FILTER))],
         supports_check_mode=True,
     )
     _arguments.run(module, apply)

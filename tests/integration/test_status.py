@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
@@ -15,52 +14,13 @@ import signal
 import typing as t
 
 import pytest
-from plays import Site, write_inventory
-
-BOOK = "playbooks/status.yml"
-PASSWORD = "a-word-that-is-nowhere-else"
-
-
-class Fleet(t.NamedTuple):
-    """Three gateways on this machine, and a host that nobody can reach."""
-
-    folder: pathlib.Path
-    sites: dict[str, Site]
-
-    def play(self, book: str, *options: str, **variables: t.Any) -> str:
-        """What a play printed; it begins with its exit code."""
-        path = self.folder / "more.json"
-        path.write_text(json.dumps(variables))
-        command = ["-i", str(self.folder / "inventory"), "--forks", "2", "-e", f"@{path}", *options, book]
-        done = next(iter(self.sites.values())).run(*command)
-        return f"{done.returncode}\n{done.stdout}{done.stderr}"
-
-    def status(self, *options: str, **variables: t.Any) -> tuple[int, str, dict[str, t.Any]]:
-        """Exit code, output and picture."""
-        file = self.folder / "status.json"
-        file.unlink(missing_ok=True)
-        output = self.play(BOOK, *options, envoy_status_json=str(file), **variables)
-        picture = json.loads(file.read_text()) if file.exists() else {}
-        return int(output.partition("\n")[0]), output, picture
-
-    def states(self, **variables: t.Any) -> dict[str, str]:
-        _status, _output, picture = self.status(**variables)
-        return {row["name"]: row["state"] for row in picture["hosts"]}
+from several import PASSWORD, Fleet, gateways
 
 
 @pytest.fixture(scope="module")
 def fleet(basic_auth: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Fleet]:
-    folder = tmp_path_factory.mktemp("fleet")
-    with contextlib.ExitStack() as stack:
-        sites = {}
-        for name in ("one", "two", "three"):
-            sites[name] = Site(basic_auth)
-            sites[name].variables["envoy_filters_secrets"] = {"foo_password": PASSWORD}
-            stack.callback(sites[name].remove)
-        hosts = {name: site.variables for name, site in sites.items()}
-        away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_timeout": 5}
-        write_inventory(folder / "inventory", {**hosts, "away": {**sites["one"].variables, **away}})
-        made = Fleet(folder, sites)
+    away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_timeout": 5}
+    with gateways(basic_auth, tmp_path_factory.mktemp("fleet"), ["one", "two", "three"], away=away) as made:
         output = made.play("playbooks/site.yml", "--limit", "!away")
         assert output.startswith("0\n"), output
         yield made
