@@ -42,7 +42,7 @@ def item(host: str, name: str, **more: t.Any) -> dict[str, t.Any]:
             {"version": version, "change": change(previous=old)},
             {"version": old, "change": change("2030-01-02T16:40:00Z", origin={})},
         ],
-        "desired_digest": version.split("-")[0],
+        "desired_digest": version.partition("-")[0],
         "action": "none",
         "found": [],
         "counters": {"attempts": 12, "rejected": 0, "failed": 0},

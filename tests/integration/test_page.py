@@ -39,10 +39,10 @@ class Parsed(html.parser.HTMLParser):
         self.loaded: list[str] = []
         self.feed(text)
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in VOID:
             self.open.append(tag)
-        for name, value in attributes:
+        for name, value in attrs:
             if name == "id":
                 self.ids.append(value or "")
             elif name == "href":
