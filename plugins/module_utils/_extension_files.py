@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import stat
 import typing as t
@@ -35,7 +36,7 @@ def named(store: Store, others: t.Iterable[str]) -> set[str]:
     found: set[str] = set()
     for data in store.revisions():
         found |= _retention.digests(data)
-    for path in others:
+    for path in (path for pattern in others for path in glob.glob(pattern)):
         with contextlib.suppress(FileNotFoundError):
             found |= _retention.digests(store.files.read(path))
     return found

@@ -42,7 +42,7 @@ options:
     type: path
     default: /etc/envoy/xds
   revisions:
-    description: More files that may name an extension, such as Envoy's bootstrap.
+    description: More files that may name an extension, such as Envoy's bootstrap, as paths or shell patterns.
     type: list
     elements: path
     default: []
