@@ -230,8 +230,8 @@ def _ended(state: State, epoch: Epoch, event: Ended) -> tuple[State, list[t.Any]
         return remaining._replace(refused=""), [said, Unlock(), Answer(problem + lost)]
     if event.exchanged:
         # Whoever put them there takes them away now, and then asks for the old command.
-        lost = ", without its admin interface until it is told to hot restart into itself"
-        return remaining, [said, Unlock(), Answer(problem + lost)]
+        lost = "it has no admin interface until it is told to hot restart into itself"
+        return remaining, [said, Say(lost), Unlock(), Answer(problem)]
     # The new one has taken the admin interface with it. A hot restart from what serves into the same brings it back.
     actions = [said, Say("bringing the admin interface back"), Unlock()]
     return _start(remaining._replace(refused=problem), state.serving.command, state.serving.number + 1, actions)

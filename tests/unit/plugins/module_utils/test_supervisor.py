@@ -120,7 +120,7 @@ CASES = [
         RELOADING,
         s.Ended(1, KILLED, False, True),
         {"starting": None},
-        [s.Unlock(), s.Answer(GONE + ", without its admin interface until it is told to hot restart into itself")],
+        [s.Unlock(), s.Answer(GONE)],
     ),
     Case(
         "the new one ended early, and its files are still there",
