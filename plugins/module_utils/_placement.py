@@ -16,6 +16,7 @@ import stat
 import subprocess
 import typing as t
 
+from ansible_collections.moe.gateway.plugins.module_utils import _process
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._log import reasons
@@ -70,6 +71,29 @@ def missing(needs: list[dict[str, t.Any]], owner: str | None, group: str | None,
         except KeyError:
             found.append(f"{database} {name}")
     return found
+
+
+def check_immutable(needs: list[dict[str, t.Any]], admin_socket: str | None) -> None:
+    """Raise ``damaged_file`` if Envoy runs from one of them, and there is another file by now."""
+    immutable = {need["path"]: index for index, need in enumerate(needs) if need.get("immutable")}
+    if admin_socket is None or not immutable:
+        return
+    try:
+        pid = Admin(admin_socket, _ADMIN_TIMEOUT).peer().process.pid
+    except Failure as failure:
+        if failure.code == "envoy_down":
+            return
+        raise
+    path = _process.replaced(pid)
+    if path in immutable:
+        raise Failure(
+            "damaged_file",
+            f"needs[{immutable[path]}].path: found another file at {path} than the one that the Envoy with PID {pid} "
+            "was started from. It was damaged or replaced since, and Envoy would not come back from a restart. Move it "
+            "away, and it will be put there again.",
+            path=path,
+            pid=pid,
+        )
 
 
 def _sha256(path: str) -> str:

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 import socket
 import struct
 import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+
+_DELETED = " (deleted)"
 
 
 def started(pid: int) -> int:
@@ -38,6 +41,18 @@ def binary(pid: int) -> str:
         return link
 
 
+def replaced(pid: int) -> str | None:
+    """The path that a process was started from, if there is a file by now that holds something else."""
+    link = f"/proc/{pid}/exe"
+    try:
+        path = os.readlink(link)
+        # What the kernel adds where the file was removed, or another one renamed into its place.
+        path = path[: -len(_DELETED)] if path.endswith(_DELETED) else path
+        return None if os.path.samefile(path, link) or filecmp.cmp(path, link, shallow=False) else path
+    except OSError:
+        return None
+
+
 class Library(t.NamedTuple):
     """A file with code that a process has mapped."""
 
@@ -59,8 +74,8 @@ def libraries(pid: int) -> list[Library]:
                 if len(fields) < 6 or not fields[5].startswith("/"):
                     continue
                 path = fields[5]
-                deleted = path.endswith(" (deleted)")
-                path = path[: -len(" (deleted)")] if deleted else path
+                deleted = path.endswith(_DELETED)
+                path = path[: -len(_DELETED)] if deleted else path
                 if path.endswith(".so") or ".so." in path:
                     found[path, fields[3], fields[4]] = Library(path, fields[3], int(fields[4]), deleted)
     except PermissionError:

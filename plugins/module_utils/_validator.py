@@ -82,14 +82,17 @@ class Validator:
                 identity = {"user": self.uid, "group": self.gid, "extra_groups": []}
             command = [self.binary, "--mode", "validate", "-c", pipe, "--disable-hot-restart", "--concurrency", "1"]
             try:
-                process = subprocess.Popen(
-                    [*command, "--log-level", "warning"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    cwd="/",
-                    **identity,
-                )
+                with _opened(self.binary) as (executable, descriptors):
+                    process = subprocess.Popen(
+                        [*command, "--log-level", "warning"],
+                        executable=executable,
+                        pass_fds=descriptors,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        cwd="/",
+                        **identity,
+                    )
             except OSError as error:
                 message = f"envoy_binary: {self.binary} can't be run: {error.strerror}."
                 raise Failure("no_envoy_binary", message, binary=self.binary) from error
@@ -108,6 +111,23 @@ class Validator:
             return process.returncode, answer.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _opened(binary: str) -> t.Iterator[tuple[str, list[int]]]:
+    """A path to run it by, and the file descriptors that this takes.
+
+    The file of a process, ``/proc/PID/exe``, is closed to the process's own user if it has capabilities. What root has
+    opened is not.
+    """
+    if not binary.startswith("/proc/"):
+        yield binary, []
+        return
+    descriptor = os.open(binary, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}", [descriptor]
+    finally:
+        os.close(descriptor)
 
 
 def _feed(pipe: str, data: bytes, process: subprocess.Popen[bytes], deadline: float) -> None:

@@ -89,6 +89,12 @@ options:
       sha256:
         description: The digest of its content. A file with another one is an error, never missing.
         type: str
+      immutable:
+        description:
+          - Whether it never changes under its path. If the Envoy behind O(admin_socket) was started from it, and there
+            is a file with another content by now, that is an error.
+        type: bool
+        default: false
   owner:
     description: The user that owns the directories and files. Default is the user that runs the module.
     type: str
@@ -96,7 +102,8 @@ options:
     description: The group of the directories and files. Default is the main group of O(owner).
     type: str
   admin_socket:
-    description: The Unix socket of Envoy's admin interface, for O(files[].initial) and O(started_with).
+    description:
+      - The Unix socket of Envoy's admin interface, for O(needs[].immutable), O(files[].initial) and O(started_with).
     type: path
   started_with:
     description:
@@ -210,6 +217,7 @@ from ansible_collections.moe.gateway.plugins.module_utils._failure import Failur
 def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     platform = _placement.platform()
     missing = _placement.missing(params["needs"], params["owner"], params["group"])
+    _placement.check_immutable(params["needs"], params["admin_socket"])
     placement = _placement.Placement(params["owner"], params["group"], params["admin_socket"], write)
     outdated = _placement.outdated(params["admin_socket"], params["started_with"])
     restart = _restart(params["hot_restart"], outdated)
@@ -271,7 +279,11 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"path": {"type": "path", "required": True}, "sha256": {"type": "str"}},
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "sha256": {"type": "str"},
+                    "immutable": {"type": "bool", "default": False},
+                },
             },
             "owner": {"type": "str"},
             "group": {"type": "str"},

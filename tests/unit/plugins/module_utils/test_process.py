@@ -57,6 +57,44 @@ def test_the_start_is_read_whatever_the_process_calls_itself(name):
         assert 0 <= _process.started(pid) - _process.started(before) < 1000
 
 
+# Executables
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A process that runs a file of its own; its PID and that file."""
+    path = tmp_path / "sleep"
+    shutil.copy(shutil.which("sleep"), path)
+    process = subprocess.Popen([str(path), "60"])
+    yield process.pid, path
+    process.kill()
+    process.wait()
+
+
+def test_an_executable_that_is_still_there(runs):
+    pid, _path = runs
+    assert _process.replaced(pid) is None
+
+
+def test_an_executable_that_was_removed_and_put_there_again(runs, tmp_path):
+    pid, path = runs
+    path.unlink()
+    assert _process.replaced(pid) is None
+    shutil.copy(shutil.which("sleep"), path)
+    assert _process.replaced(pid) is None
+
+
+def test_an_executable_that_was_replaced(runs, tmp_path):
+    pid, path = runs
+    (tmp_path / "new").write_text("garbled")
+    (tmp_path / "new").rename(path)
+    assert _process.replaced(pid) == str(path)
+
+
+def test_the_executable_of_a_process_that_is_not_there():
+    assert _process.replaced(nobody()) is None
+
+
 # Libraries
 
 
