@@ -127,6 +127,62 @@ options:
         description: The Envoy that is to run.
         type: path
         required: true
+  preflight:
+    description:
+      - What the host has to be. Every reason against it is named before anything changes, in check mode as well.
+      - Processes of the Envoy behind O(admin_socket), and of O(preflight.unit), are not in the way.
+    type: dict
+    suboptions:
+      endpoints:
+        description: Where Envoy is to listen.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          key:
+            description: The variable that says so, for errors.
+            type: str
+            required: true
+          address:
+            description: An IP address.
+            type: str
+            required: true
+          port:
+            description: A TCP port.
+            type: int
+            required: true
+      unit:
+        description: The name of this gateway's unit, where systemd runs it. No other unit may run an Envoy.
+        type: str
+      systemd:
+        description: The oldest version of systemd that does.
+        type: int
+      now:
+        description: The time of the controller, in seconds since 1970.
+        type: float
+      tolerance:
+        description: How many seconds the host's clock may differ from it. V(0) means that it doesn't matter.
+        type: float
+        default: 0.0
+      space:
+        description: What has to be free where anything of O(needs), O(owner) and O(group) is missing.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          key:
+            description: The variable that names the place, for errors.
+            type: str
+            required: true
+          path:
+            description: A directory that may be missing yet.
+            type: path
+            required: true
+          mib:
+            description: How many MiB.
+            type: int
+            required: true
+    version_added: 0.2.0
 attributes:
   check_mode:
     description: Can run in check mode and return the status prediction without changing the host.
@@ -201,7 +257,11 @@ platform:
   type: dict
   sample: {architecture: x86_64, glibc: "2.36"}
 failure:
-  description: Why it failed, as C(code), C(message) and C(details).
+  description:
+    - Why it failed, as C(code), C(message) and C(details).
+    - The code is V(preflight) where the host is not what O(preflight) wants. Then C(details.problems) has each reason
+      with a code of its own, V(port_taken), V(admin_taken), V(foreign_unit), V(no_systemd), V(systemd_too_old),
+      V(clock_off) or V(no_space).
   returned: failure
   type: dict
 """
@@ -210,7 +270,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.moe.gateway.plugins.module_utils import _hot_restart, _placement
+from ansible_collections.moe.gateway.plugins.module_utils import _host, _hot_restart, _placement, _preflight
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 
 
@@ -218,6 +278,8 @@ def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     platform = _placement.platform()
     missing = _placement.missing(params["needs"], params["owner"], params["group"])
     _placement.check_immutable(params["needs"], params["admin_socket"])
+    if params["preflight"]:
+        _check(params["preflight"], params["admin_socket"], bool(missing))
     placement = _placement.Placement(params["owner"], params["group"], params["admin_socket"], write)
     outdated = _placement.outdated(params["admin_socket"], params["started_with"])
     restart = _restart(params["hot_restart"], outdated)
@@ -237,6 +299,21 @@ def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         "platform": platform,
         "diff": placement.diff,
     }
+
+
+def _check(wanted: dict[str, t.Any], admin_socket: str | None, install: bool) -> None:
+    host = _host.look(
+        [(item["address"], item["port"]) for item in wanted["endpoints"]],
+        admin_socket,
+        wanted["unit"],
+        wanted["now"],
+        [(item["key"], item["path"], item["mib"] << 20) for item in wanted["space"] if install],
+    )
+    ports = [(item["key"], item["port"]) for item in wanted["endpoints"]]
+    limits = _preflight.Wanted(ports, admin_socket or "", wanted["systemd"], wanted["tolerance"])
+    problems = _preflight.judge(host, limits)
+    if problems:
+        raise _preflight.refusal(problems)
 
 
 def _restart(wanted: dict[str, t.Any] | None, outdated: bool) -> _hot_restart.Way:
@@ -289,6 +366,35 @@ def main() -> None:
             "group": {"type": "str"},
             "admin_socket": {"type": "path"},
             "started_with": {"type": "dict", "default": {}},
+            "preflight": {
+                "type": "dict",
+                "options": {
+                    "endpoints": {
+                        "type": "list",
+                        "elements": "dict",
+                        "default": [],
+                        "options": {
+                            "key": {"type": "str", "required": True, "no_log": False},
+                            "address": {"type": "str", "required": True},
+                            "port": {"type": "int", "required": True},
+                        },
+                    },
+                    "unit": {"type": "str"},
+                    "systemd": {"type": "int"},
+                    "now": {"type": "float"},
+                    "tolerance": {"type": "float", "default": 0.0},
+                    "space": {
+                        "type": "list",
+                        "elements": "dict",
+                        "default": [],
+                        "options": {
+                            "key": {"type": "str", "required": True, "no_log": False},
+                            "path": {"type": "path", "required": True},
+                            "mib": {"type": "int", "required": True},
+                        },
+                    },
+                },
+            },
             "hot_restart": {
                 "type": "dict",
                 "options": {

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
+import socket
 import typing as t
 
 import pytest
@@ -29,6 +31,13 @@ def site(fresh: Site) -> Site:
     refused = fresh.site(envoy_filters=[{"name": "f"}])
     assert (refused.status, refused.changed) == (2, 0), refused.output
     assert "envoy_filters[0].engine: found nothing, expected one of dynamic_module" in refused.output
+    assert list(fresh.root.iterdir()) == []
+    # So is another process on a port, by looking at the host alone.
+    with socket.create_server(("127.0.0.1", fresh.port)):
+        for options in (["--check"], []):
+            refused = fresh.site(*options)
+            assert (refused.status, refused.changed) == (2, 0), refused.output
+            assert f"envoy_filters_listeners[0].port: found PID {os.getpid()} (" in refused.output
     assert list(fresh.root.iterdir()) == []
     checked = fresh.site("--check", "--diff")
     assert checked.status == 0, checked.output

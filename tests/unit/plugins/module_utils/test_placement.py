@@ -32,7 +32,7 @@ def file(path, content="new", **keys):
 
 def run(write=True, **options):
     params = {"directories": [], "files": [], "needs": [], "owner": None, "group": None, "admin_socket": None}
-    params.update(started_with={}, hot_restart=None)
+    params.update(started_with={}, hot_restart=None, preflight=None)
     return gateway_files.run({**params, **options}, write)
 
 
