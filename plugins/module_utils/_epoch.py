@@ -60,10 +60,13 @@ class Revision(t.NamedTuple):
 
 def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     """The result of the module; a ``Failure`` where there is none."""
+    if write:
+        # Without the lock, so that rotations go on meanwhile.
+        _wait_until_drained(params["run_dir"], params["wait"])
     options = {name: params[name] for name in ("directory", "admin_socket", "origin", "keep")}
     with opened({**options, "envoy_binary": None, "owner": None, "timeout": _ANSWER}, write) as gateway:
         server, peer = gateway.admin.server(), gateway.admin.peer()
-        supervisor = _supervisor(params["run_dir"], peer.process.pid)
+        supervisor = _supervisor(params["run_dir"], peer.process.pid, write)
         twin = Twin(gateway.store)
         if write:
             twin.recover(peer.process)
@@ -115,7 +118,13 @@ def _failure(error: Failure | OSError) -> Failure:
     return Failure("file_error", f"{error.filename}: {error.strerror}.", path=error.filename, errno=error.errno or 0)
 
 
-def _supervisor(run_dir: str, pid: int) -> dict[str, t.Any]:
+def _wait_until_drained(run_dir: str, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while (_hot_restart.status(run_dir) or {}).get("draining") and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+
+
+def _supervisor(run_dir: str, pid: int, write: bool) -> dict[str, t.Any]:
     found = _hot_restart.status(run_dir)
     if found is None:
         raise Failure(
@@ -130,7 +139,7 @@ def _supervisor(run_dir: str, pid: int) -> dict[str, t.Any]:
             f"run_dir: the supervisor in {run_dir} looks after the Envoy with PID {serving.get('pid')}, and PID {pid} "
             "is behind admin_socket. Nothing has changed.",
         )
-    if found["draining"]:
+    if found["draining"] and write:
         pids = ", ".join(str(epoch["pid"]) for epoch in found["draining"])
         raise Failure(
             "still_draining",

@@ -90,6 +90,12 @@ options:
       reason:
         description: The reason.
         type: str
+  wait:
+    description:
+      - Seconds to wait for the Envoy before the last hot restart, if its connections still drain. A third one would
+        make it end at once. If it has not ended then, the module fails with V(still_draining), and nothing has changed.
+    type: float
+    default: 120.0
   timeout:
     description:
       - Seconds to wait for the service manager, and afterwards for the new Envoy to confirm. The supervisor has a limit
@@ -175,6 +181,7 @@ def main() -> None:
             "origin": OPTIONS["origin"],
             "run_dir": {"type": "path", "default": "/run/envoy"},
             "admin_socket": {"type": "path", "default": "/run/envoy/admin.sock"},
+            "wait": {"type": "float", "default": 120.0},
             "timeout": {"type": "float", "default": 180.0},
         },
         supports_check_mode=True,
