@@ -426,9 +426,13 @@ def test_without_a_supervisor_nothing_changes(gateway: RealGateway) -> None:
 
 def test_the_supervisor_ends_when_nothing_serves_any_more(supervised: Supervised) -> None:
     assert supervised.supervisor
+    base_id = int((supervised.root / "base-id").read_text())
+    memory = pathlib.Path(f"/dev/shm/envoy_shared_memory_{base_id * 10 % 2**32}")
+    assert memory.exists()
     os.kill(supervised.status()["serving"]["pid"], signal.SIGKILL)
     assert supervised.supervisor.wait(10) == 1
     assert supervised.get("foo:bar") == 0
+    assert not memory.exists()
 
 
 def test_with_the_supervisor_all_its_envoys_end(supervised: Supervised) -> None:

@@ -295,8 +295,9 @@ class Supervisor:
                 else:
                     self._request(control)
             self._look()
-        with contextlib.suppress(OSError):
-            os.unlink(control_path(self.run_dir))
+        for path in (control_path, shared_memory):
+            with contextlib.suppress(OSError, ValueError):
+                os.unlink(path(self.run_dir))
         return self.status
 
     def handle(self, event: t.Any) -> None:
@@ -335,10 +336,7 @@ class Supervisor:
 
     def _do_unlock(self, _action: Unlock) -> None:
         try:
-            with open(os.path.join(self.run_dir, "base-id"), encoding="ascii") as file:
-                # Envoy multiplies it by ten, as a number of 32 bits.
-                base_id = int(file.read()) * 10 & 0xFFFFFFFF
-            with open(f"/dev/shm/envoy_shared_memory_{base_id}", "r+b", buffering=0) as file:
+            with open(shared_memory(self.run_dir), "r+b", buffering=0) as file:
                 size, version, _mutexes, flags = _SHARED.unpack(file.read(_SHARED.size))
                 if (size, version) != (_SHARED.size, 11):
                     raise ValueError(f"unknown shared memory {version}.{size}")
@@ -500,6 +498,12 @@ class _Admin(http.client.HTTPConnection):
 
 def control_path(run_dir: str) -> str:
     return os.path.join(run_dir, "supervisor.sock")
+
+
+def shared_memory(run_dir: str) -> str:
+    with open(os.path.join(run_dir, "base-id"), encoding="ascii") as file:
+        # Envoy multiplies it by ten, as a number of 32 bits.
+        return f"/dev/shm/envoy_shared_memory_{int(file.read()) * 10 & 0xFFFFFFFF}"
 
 
 def incompatible(old: str, new: str) -> str:
