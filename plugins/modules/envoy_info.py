@@ -232,7 +232,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.moe.gateway.plugins.module_utils import _process
+from ansible_collections.moe.gateway.plugins.module_utils import _library, _process
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process, Running, decide
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
@@ -276,7 +276,6 @@ class Gateway(t.NamedTuple):
 
     admin: Admin
     process: Process
-    libraries: list[_process.Library]
     store: Store | None
     key: bytes
     #: the content that each kind should have, by the name of the kind
@@ -290,7 +289,7 @@ def info(params: dict[str, t.Any]) -> dict[str, t.Any]:
     admin = Admin(params["admin_socket"], params["timeout"])
     server, peer, listeners = admin.server(), admin.peer(), admin.listeners()
     libraries = _process.libraries(peer.process.pid)
-    gateway = Gateway(admin, peer.process, libraries, store, key, desired)
+    gateway = Gateway(admin, peer.process, store, key, desired)
     paths = {name: path for name, path, _types in pointers(listeners)}
     result = {
         "envoy": {
@@ -424,11 +423,11 @@ def _extension(gateway: Gateway, content: dict[str, t.Any]) -> dict[str, t.Any] 
     if extension is None:
         return None
     try:
-        # The kernel tells paths without links.
-        file = os.path.realpath(extension.path), os.stat(extension.path).st_ino, False
-    except OSError:
-        file = None
-    return {"path": extension.path, "sha256": extension.sha256, "loaded": file in gateway.libraries}
+        _library.check_loaded(extension, gateway.process)
+        loaded = True
+    except (Failure, OSError):
+        loaded = False
+    return {"path": extension.path, "sha256": extension.sha256, "loaded": loaded}
 
 
 def _expiries(config: t.Any, path: str) -> list[dict[str, str]]:

@@ -87,8 +87,11 @@ def test_tells_the_libraries(gateway, basic_auth):
     assert result["counters"]["dynamicmodulescustom.basic_auth.allowed"] == 1
     assert result["counters"]["dynamicmodulescustom.basic_auth.denied"] == 1
     assert "a-word" not in result.output
+    assert result["filters"][0]["extension"]["loaded"]
     extension.unlink()
-    assert info(gateway)["libraries"] == [{"path": str(extension), "deleted": True}]
+    result = info(gateway)
+    assert result["libraries"] == [{"path": str(extension), "deleted": True}]
+    assert not result["filters"][0]["extension"]["loaded"]
 
 
 def test_failures_are_told_by_code(served):

@@ -167,7 +167,7 @@ def fragile(fleet: Fleet, name: str) -> tuple[dict[str, str], pathlib.Path]:
 
 @pytest.fixture
 def plugin(fleet: Fleet) -> t.Iterator[None]:
-    runner = next(iter(fleet.sites.values()))
+    runner = fleet.sites["one"]
     runner.environment["ANSIBLE_CONNECTION_PLUGINS"] = str(pathlib.Path(__file__).parent)
     yield
     del runner.environment["ANSIBLE_CONNECTION_PLUGINS"]

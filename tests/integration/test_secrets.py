@@ -267,6 +267,12 @@ def tell(story: Story) -> None:
     assert (checked.changed, site.get(f"foo:{OLD}")) == (1, 200)
     story.play("rotation", "rotate", envoy_filters_secrets=new)
     assert (site.get(f"foo:{OLD}"), site.get(f"foo:{NEW}")) == (401, 200)
+    story.play("rollback, which needs no secret", "rollback", rollback_filter="basic_auth")
+    assert (site.get(f"foo:{OLD}"), site.get(f"foo:{NEW}")) == (200, 401)
+    pages = {name: str(story.place.root / f"status.{name}") for name in ("html", "json")}
+    told = {f"envoy_status_{name}": path for name, path in pages.items()}
+    story.play("status of what was rolled back", "status", expect=False, envoy_filters_secrets=new, **told)
+    story.play("rotation again", "rotate", envoy_filters_secrets=new)
     in_clear(story)
     vaulted(story)
     site.environment = {**story.place.environment, "ANSIBLE_STDOUT_CALLBACK": "oneline"}
