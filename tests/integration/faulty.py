@@ -6,6 +6,8 @@
 ``python faulty.py MODULE COUNT-FILE kill N``          ended by SIGKILL before its N-th file operation
 ``python faulty.py MODULE COUNT-FILE run N COMMAND``   runs a command before it
 
+Instead of N, a regular expression tells which operation it is: the first that matches as a whole.
+
 The arguments of the module are read from standard input. Every operation is noted in COUNT-FILE, a line each.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +32,7 @@ def main() -> None:
     def step(_files: Files, what: str) -> None:
         nonlocal steps
         steps += 1
-        if steps == int(number):
+        if steps == int(number) if number.isdigit() else re.fullmatch(number, what):
             if action == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             subprocess.run(command, check=True)

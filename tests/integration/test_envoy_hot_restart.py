@@ -331,6 +331,46 @@ def test_a_run_that_was_killed_after_the_exchange_is_undone_by_the_next(extended
     assert not (extended.root / "xds.next").exists()
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [
+        r"create .*/xds\.next/state/twin",
+        r"create .*/xds\.next/state/staged-.*",
+        r"exchange .*/xds",
+        r"rename .*/envoy\.service\.previous",
+        r"rename .*/envoy\.service",
+        r"rename .*/state/filters/basic_auth/record\.json",
+        r"unlink .*/bootstrap-.*\.json",
+        r"unlink .*/xds/state/twin",
+        r"rmdir .*/xds\.next",
+    ],
+)
+def test_a_run_that_is_killed_can_be_repeated(extended: Supervised, operation: str) -> None:
+    """A kill before the first such operation leaves what serves right, and what the next run finishes."""
+    other = another(extended)
+    wanted = {**extended.wanted(drain=1), "extensions": {"basic_auth": str(other)}}
+    faulty = pathlib.Path(__file__).with_name("faulty.py")
+    process = subprocess.run(
+        [sys.executable, str(faulty), "envoy_hot_restart", str(extended.root / "operations"), "kill", operation],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": wanted}),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "build" / "collections")},
+    )
+    assert process.returncode == -signal.SIGKILL, process.stdout + process.stderr
+    assert (extended.get(), extended.get("foo:wrong"), extended.get("foo:bar")) == (401, 401, 200)
+    result = extended.hot_restart(wanted)
+    assert not result.failed, result.output
+    assert (extended.get("foo:wrong"), extended.get("foo:bar")) == (401, 200)
+    assert mapped(result["pid"]) == {str(other)}
+    assert extended.unit.read_text() == wanted["content"]
+    assert not extended.previous.exists()
+    assert not (extended.root / "xds.next").exists()
+    assert not (extended.directory / "state" / "twin").exists()
+    assert extended.extend(other)["action"] in ("none", "healed")
+
+
 def test_one_that_never_becomes_ready_leaves_the_old_one(supervised: Supervised) -> None:
     old, before = supervised.unit.read_text(), supervised.status()["serving"]
     with load(supervised) as answers:
