@@ -97,5 +97,5 @@ def test_a_file_that_is_not_what_was_meant(site: Site, tmp_path: pathlib.Path, d
     refused = site.site(envoy_install_file=str(file), **variables)
     assert refused.status == 2
     assert message in " ".join(refused.output.replace("\\n", " ").split()), refused.output
-    assert list((site.root / "envoy").iterdir()) == []
-    assert not (site.root / "config").exists()
+    # A version is only told by a program that runs on the host.
+    assert [path.name for path in site.root.rglob("*")] == (["envoy"] if damage == "another version" else [])
