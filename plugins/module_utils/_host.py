@@ -85,10 +85,7 @@ def _is_own(pid: int, unit: str | None) -> bool:
 def _unit_of(pid: int) -> str:
     """The service that a process belongs to, empty if it belongs to none."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            match = re.search(r"/([^/]+\.service)(?:/|$)", line.strip())
-            if match:
-                return match[1]
+        return _preflight.service(file.read())
     return ""
 
 

@@ -71,6 +71,18 @@ class Wanted(t.NamedTuple):
     tolerance: float = 0.0
 
 
+def service(cgroup: str) -> str:
+    """The service of systemd that ``/proc/PID/cgroup`` tells; empty if the process is in none.
+
+    The innermost counts: a machine may run this host, or a user's services, in a service of its own.
+    """
+    for line in cgroup.splitlines():
+        found = re.findall(r"(?<=/)[^/]+\.service(?=/|$)", line)
+        if found:
+            return found[-1]
+    return ""
+
+
 def starts_envoy(unit: str) -> bool:
     """Whether the text of a unit starts a program that is called Envoy, and is not of ours."""
     return not unit.startswith(MARK) and _STARTS_ENVOY.search(unit) is not None

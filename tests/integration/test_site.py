@@ -35,8 +35,12 @@ def site(fresh: Site) -> Site:
     # So is another process on a port, by looking at the host alone.
     with socket.create_server(("127.0.0.1", fresh.port)):
         for options in (["--check"], []):
+            # The controller's zone doesn't make its clock another.
+            fresh.environment = {"TZ": "America/New_York"}
             refused = fresh.site(*options)
+            fresh.environment = {}
             assert (refused.status, refused.changed) == (2, 0), refused.output
+            assert "clock" not in refused.output
             assert f"envoy_filters_listeners[0].port: found PID {os.getpid()} (" in refused.output
     assert list(fresh.root.iterdir()) == []
     checked = fresh.site("--check", "--diff")

@@ -147,3 +147,20 @@ def test_all_reasons_at_once():
 )
 def test_a_unit_that_starts_envoy(line, expected):
     assert _preflight.starts_envoy(line) is expected
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "expected"),
+    [
+        ("0::/system.slice/envoy.service\n", "envoy.service"),
+        ("0::/system.slice/envoy.service/sub\n", "envoy.service"),
+        ("0::/system.slice/podman.service/libpod-1/system.slice/envoy.service\n", "envoy.service"),
+        ("0::/user.slice/user-0.slice/user@0.service/app.slice/edge.service\n", "edge.service"),
+        ("12:cpu:/\n1:name=systemd:/system.slice/envoy.service\n0::/\n", "envoy.service"),
+        ("0::/user.slice/user-0.slice/session-1.scope\n", ""),
+        ("0::/\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_service_of_a_process(cgroup, expected):
+    assert _preflight.service(cgroup) == expected
