@@ -139,6 +139,23 @@ def test_a_unit_of_a_package(units):
     assert found_units() == []
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "active"),
+    [
+        ("moe-test.service", FOREIGN, True),
+        ("proxy.service", FOREIGN, True),
+        ("ssh.service", "[Service]\nExecStart=/usr/sbin/sshd -D\n", False),
+    ],
+)
+def test_an_envoy_that_runs(units, monkeypatch, name, text, active):
+    """Of a package, before ours is there; of another unit; within one, as another controller's throwaway Envoy."""
+    units("lib", name, text)
+    monkeypatch.setattr(_host, "_envoys", lambda: iter([os.getpid()]))
+    monkeypatch.setattr(_host, "_unit_of", lambda pid: name)
+    found = [(unit.name, unit.how, unit.where) for unit in look(unit="moe-test").units]
+    assert found == ([(name, "active", f"PID {os.getpid()}")] if active else [])
+
+
 def test_units_that_do_no_harm(units):
     units("lib", "disabled.service", FOREIGN)
     units("lib", "other.service", "[Service]\nExecStart=/usr/bin/other\n", enabled=True)
