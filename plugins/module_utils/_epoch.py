@@ -106,9 +106,12 @@ def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
             except (Failure, OSError) as error:
                 if twin:
                     twin.exchange()
-                raise _restore(params, unit, supervisor["serving"], switched, _failure(error)) from error
+                failure = _restore(params, unit, supervisor["serving"], switched, _failure(error))
+                with contextlib.suppress(OSError):
+                    _collect(params["bootstrap"], unit.back, gateway.store.files)
+                raise failure from error
             unit.accept()
-        _collect(params["bootstrap"], gateway.store.files)
+        _collect(params["bootstrap"], unit.new, gateway.store.files)
         return {**result, "restart_epoch": server.restart_epoch, "pid": process.pid}
 
 
@@ -436,8 +439,8 @@ def _answers(admin_socket: str) -> bool:
         return False
 
 
-def _collect(bootstrap: str, files: Files) -> None:
-    """Remove the bootstraps that no unit names any more."""
-    for path in glob.glob(os.path.join(glob.escape(os.path.dirname(bootstrap)), "bootstrap-*.json")):
-        if path != bootstrap:
+def _collect(bootstrap: str, unit: str, files: Files) -> None:
+    """Remove the bootstraps beside this one that the unit in place does not name, unless that is unknown."""
+    for path in glob.glob(os.path.join(glob.escape(os.path.dirname(bootstrap)), "bootstrap-*.json")) if unit else []:
+        if path not in unit:
             files.remove(path)

@@ -374,8 +374,10 @@ def test_a_run_that_is_killed_can_be_repeated(extended: Supervised, operation: s
 def test_one_that_never_becomes_ready_leaves_the_old_one(supervised: Supervised) -> None:
     old, before = supervised.unit.read_text(), supervised.status()["serving"]
     with load(supervised) as answers:
+        bootstraps = set(supervised.root.glob("bootstrap-*"))
         result = supervised.hot_restart(supervised.wanted(never_ready))
     assert result.code == "refused_by_envoy", result.output
+    assert set(supervised.root.glob("bootstrap-*")) == bootstraps
     assert "epoch 1 was not ready in time; epoch 0 serves on" in result["msg"]
     assert "The old Envoy is in service. A reboot starts the old one too." in result["msg"]
     assert only(answers) == RIGHT
