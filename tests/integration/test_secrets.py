@@ -267,7 +267,8 @@ def tell(story: Story) -> None:
     assert (checked.changed, site.get(f"foo:{OLD}")) == (1, 200)
     story.play("rotation", "rotate", envoy_filters_secrets=new)
     assert (site.get(f"foo:{OLD}"), site.get(f"foo:{NEW}")) == (401, 200)
-    story.play("rollback, which needs no secret", "rollback", rollback_filter="basic_auth")
+    both = [{"name": name} for name in ("basic_auth", "users")]
+    story.play("rollback, which needs no secret", "rollback", envoy_filters_rollback=both)
     assert (site.get(f"foo:{OLD}"), site.get(f"foo:{NEW}")) == (200, 401)
     pages = {name: str(story.place.root / f"status.{name}") for name in ("html", "json")}
     told = {f"envoy_status_{name}": path for name, path in pages.items()}
