@@ -237,6 +237,18 @@ def test_another_bootstrap_without_a_failed_request(supervised: Supervised) -> N
     assert not pathlib.Path(f"/proc/{before['pid']}").exists()
 
 
+def test_connections_to_the_old_one_can_be_closed_at_once(supervised: Supervised) -> None:
+    kept = http.client.HTTPConnection("127.0.0.1", supervised.port, timeout=5)
+    assert request(kept, "foo:bar") == 200
+    connected = kept.sock
+    result = supervised.hot_restart(supervised.wanted(drain=0))
+    assert not result.failed, result.output
+    assert connected.recv(1) == b""
+    kept.close()
+    assert (supervised.get(), supervised.get("foo:bar")) == (401, 200)
+    assert supervised.status()["draining"] == []
+
+
 def test_a_rotation_reaches_connections_to_the_old_one(supervised: Supervised) -> None:
     kept = http.client.HTTPConnection("127.0.0.1", supervised.port, timeout=5)
     assert request(kept, "foo:bar") == 200

@@ -109,6 +109,8 @@ class Ended(t.NamedTuple):
     admin: bool = True
     #: whether files that only the new epoch was to read are in place just now
     exchanged: bool = False
+    #: whether it ended by itself, with status 0, as an epoch does that the next one has told to
+    clean: bool = False
 
 
 class Terminate(t.NamedTuple):
@@ -203,7 +205,7 @@ def _live(state: State, epoch: Epoch) -> tuple[State, list[t.Any]]:
         actions += [Watch(state.serving.key), Answer(state.refused)]
         state = state._replace(draining=(*state.draining, state.serving))
     else:
-        actions.append(Ready())
+        actions += [Ready(), Answer(state.refused)]
     return state._replace(serving=epoch, starting=None, refused=""), actions
 
 
@@ -218,6 +220,9 @@ def _ended(state: State, epoch: Epoch, event: Ended) -> tuple[State, list[t.Any]
     if state.leaving is not None:
         return remaining, [said, *([] if remaining.epochs else [Leave(state.leaving)])]
     if epoch in state.draining:
+        return remaining, [said]
+    if epoch == state.serving and state.starting and event.clean:
+        # With a short --parent-shutdown-time-s, the new one may tell it to end before it is itself seen to serve.
         return remaining, [said]
     if epoch == state.serving or not state.serving:
         # Nothing serves any more. The service manager starts all anew, from the files on disk.
@@ -404,7 +409,7 @@ class Supervisor:
                 self.deadlines.pop(key, None)
                 serving = self.state.serving
                 admin = bool(serving and self._answers(serving.key))
-                self.handle(Ended(key, _how(status), admin, self._exchanged()))
+                self.handle(Ended(key, _how(status), admin, self._exchanged(), status == 0))
 
     def _look(self) -> None:
         starting = self.state.starting

@@ -40,6 +40,7 @@ EMPTY = s.State()
 STARTING = s.State(starting=FIRST, starts=1)
 SERVING = s.State(serving=FIRST, starts=1)
 RELOADING = s.State(serving=FIRST, starting=A, starts=2)
+OVERTAKEN = s.State(starting=A, starts=2)
 LATE = RELOADING._replace(late=True)
 BRINGING_BACK = s.State(serving=FIRST, starting=C, starts=4, refused=GONE)
 DRAINS = s.State(serving=A, draining=(FIRST,), starts=2)
@@ -63,7 +64,9 @@ def ends(number: int, *epochs: t.Any) -> list[t.Any]:
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 CASES = [
     Case("the service begins", EMPTY, s.Begin(OLD), {"starting": FIRST, "starts": 1}, [s.Start(FIRST)]),
-    Case("its first Envoy serves", STARTING, s.Live(0), {"serving": FIRST, "starting": None}, [s.Ready()]),
+    Case(
+        "its first Envoy serves", STARTING, s.Live(0), {"serving": FIRST, "starting": None}, [s.Ready(), s.Answer("")]
+    ),
     Case("its first Envoy hangs", STARTING, s.Late(0), {"late": True}, ends(KILL, FIRST)),
     Case(
         "its first Envoy ends",
@@ -175,6 +178,35 @@ CASES = [
         {"serving": None, "leaving": 1},
         [s.Answer("no Envoy serves"), *ends(TERM, A)],
     ),
+    Case(
+        "the old one ends, told to by the new one, before that was seen to serve",
+        RELOADING,
+        s.Ended(0, "ended with status 0", False, False, True),
+        {"serving": None},
+        [],
+    ),
+    Case(
+        "the new one is seen to serve after that",
+        OVERTAKEN,
+        s.Live(1),
+        {"serving": A, "starting": None},
+        [s.Ready(), s.Answer("")],
+    ),
+    Case("a reload in between", OVERTAKEN, s.Reload(OLD, True), {}, [s.Answer(BUSY)]),
+    Case(
+        "the new one ends in between",
+        OVERTAKEN,
+        s.Ended(1, KILLED, False),
+        {"starting": None, "leaving": 1},
+        [s.Answer("no Envoy serves"), s.Leave(1)],
+    ),
+    Case(
+        "the serving one ends by itself",
+        SERVING,
+        s.Ended(0, "ended with status 0", False, False, True),
+        {"serving": None, "leaving": 1},
+        [s.Answer("no Envoy serves"), s.Leave(1)],
+    ),
     Case("told to end", SERVING, s.Terminate(), {"leaving": 0}, [s.Answer("told to end"), *ends(TERM, FIRST)]),
     Case(
         "told to end with three",
@@ -247,7 +279,7 @@ def test_whatever_happens_something_serves_or_it_leaves() -> None:
             events += [s.Terminate()] if step > 30 else []
             event = chance.choice(events)
             if chance.random() < 0.2 or (step > 40 and alive):
-                event = s.Ended(chance.choice(sorted(alive)), KILLED, chance.random() < 0.5, chance.random() < 0.2)
+                event = s.Ended(chance.choice(sorted(alive)), KILLED, *(chance.random() < 0.4 for _ in range(3)))
             if isinstance(event, s.Ended):
                 alive.discard(event.key)
             asked += isinstance(event, s.Reload)
