@@ -116,7 +116,7 @@ def _units(unit: str) -> list[Unit]:
         running = _unit_of(pid)
         if not running or running in found or _is_own(pid, None):
             continue
-        # One that only runs within it, such as the throwaway Envoy of another controller in ssh.service, ends by itself.
+        # One that only runs within it, as the throwaway Envoy of another controller in ssh.service, ends by itself.
         if _preflight.starts_envoy(_text(_file_of(running) or "")):
             found[running] = Unit(running, "active", f"PID {pid}")
     return list(found.values())
