@@ -13,7 +13,7 @@ masked='getty.target systemd-modules-load.service'
 # Without security updates: an old Debian's archive of them lacks files that its own index names.
 mmdebstrap --quiet --variant=minbase \
     --include=systemd,systemd-sysv,dbus,libnss-systemd,openssh-server,python3,iproute2,procps \
-    --include=gunicorn,python3-httpbin \
+    --include=gunicorn,python3-httpbin,libfaketime,python3-apt \
     --setup-hook="sed -i /security/d \"\$1\"/etc/apt/sources.list" \
     --customize-hook="chroot \"\$1\" systemctl --quiet mask $masked" \
     "$suite" "$tar.part.tar"
