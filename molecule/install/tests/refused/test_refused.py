@@ -17,8 +17,8 @@ def refused(*options: str) -> str:
     done = play("moe.gateway.site", *options)
     output = " ".join(done.stdout.replace("\\n", " ").split())
     assert done.returncode == 2, output
-    assert "Nothing has changed." in output
-    assert "changed=0" in output
+    assert "Nothing has changed." in output, done.stdout + done.stderr
+    assert "changed=0" in output, output
     return output
 
 

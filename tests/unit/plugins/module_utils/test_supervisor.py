@@ -279,7 +279,7 @@ def test_whatever_happens_something_serves_or_it_leaves() -> None:
             events += [s.Terminate()] if step > 30 else []
             event = chance.choice(events)
             if chance.random() < 0.2 or (step > 40 and alive):
-                event = s.Ended(chance.choice(sorted(alive)), KILLED, *(chance.random() < 0.4 for _ in range(3)))
+                event = s.Ended(chance.choice(sorted(alive)), KILLED, *(chance.random() < 0.4 for _flag in range(3)))
             if isinstance(event, s.Ended):
                 alive.discard(event.key)
             asked += isinstance(event, s.Reload)
