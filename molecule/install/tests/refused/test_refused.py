@@ -15,9 +15,9 @@ FOREIGN = "[Service]\nExecStart=/usr/bin/envoy -c /etc/envoy.yaml\n"
 
 def refused(*options: str) -> str:
     done = play("moe.gateway.site", *options)
-    output = " ".join(done.stdout.replace("\\n", " ").split())
+    output = " ".join((done.stdout + done.stderr).replace("\\n", " ").split())
     assert done.returncode == 2, output
-    assert "Nothing has changed." in output, done.stdout + done.stderr
+    assert "Nothing has changed." in output, output
     assert "changed=0" in output, output
     return output
 
