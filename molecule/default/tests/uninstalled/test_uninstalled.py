@@ -19,7 +19,7 @@ FOREIGN = {
 
 
 def test_no_file_is_left(host, gateway):
-    found = host.check_output("find / -xdev /run /dev/shm -path '*envoy*' -print")
+    found = host.check_output("find / /run /dev/shm -xdev -path '*envoy*' -print")
     assert sorted(set(found.split())) == FOREIGN[gateway.name]
 
 
