@@ -159,6 +159,10 @@ def _as_the_kernel_tells(path: str) -> Library:
     and on overlayfs and btrfs another device, on overlayfs perhaps another inode too.
     """
     real = os.path.realpath(path)
+    status = os.stat(real)
+    if not status.st_size:
+        # Nobody can map it, so it is the same as none that is mapped.
+        return Library(real, f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", status.st_ino, False)
     with open(real, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
         inode = os.fstat(file.fileno()).st_ino
         found = [library for library in _process.libraries(os.getpid()) if library.path == real and not library.deleted]

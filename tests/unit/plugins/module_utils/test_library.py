@@ -258,3 +258,9 @@ def test_the_proof(library):
     assert (proof.path, proof.sha256, proof.pid) == (library.path, library.sha256, os.getpid())
     assert proof.inode == os.stat(library.path).st_ino
     assert re.fullmatch("[0-9a-f]{2,}:[0-9a-f]{2,}", proof.device)
+
+
+def test_an_empty_file_is_one_that_nobody_has_mapped(tmp_path):
+    empty = extension(tmp_path, b"")
+    _library.check_before(empty, me(), "hot_restart")
+    refused("extension_not_loaded", _library.check_loaded, empty, me())
