@@ -262,5 +262,6 @@ def test_the_proof(library):
 
 def test_an_empty_file_is_one_that_nobody_has_mapped(tmp_path):
     empty = extension(tmp_path, b"")
+    open(empty.path, "wb").close()
     _library.check_before(empty, me(), "hot_restart")
     refused("extension_not_loaded", _library.check_loaded, empty, me())
