@@ -27,10 +27,10 @@ def test_a_secret_of_several_lines_is_cut_out_of_a_reason(own):
     kind = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
     own.serve({"name": "m", "engine": "native", "type": kind})
     config = {"@type": TYPE + kind, "stat_prefix": "x", "status": {"code": "${secret.s}"}}
-    for secret in ("alpha:first\nbravo:second\n", "two  spaces\tand a tab"):
+    for secret in ("alpha:zebra\nbravo:quagga\n", "two  spaces\tand a tab"):
         result = own.filter("m", engine="native", config=config, secrets={"s": secret})
         assert result.failed
-        assert not any(part in result.output for part in ("first", "second", "two spaces"))
+        assert not any(part in result.output for part in ("zebra", "quagga", "two spaces"))
 
 
 @pytest.mark.parametrize("leave_first", [False, True])
