@@ -26,11 +26,11 @@ from ansible_collections.moe.gateway.plugins.module_utils._failure import Failur
 ROOT = pathlib.Path(__file__).parents[2]
 BIN = pathlib.Path(sys.executable).parent
 # Where tools/build_extension.py puts Go and Zig, on a machine that lacks a compiler of its own.
-TOOLCHAIN = ROOT / "build" / "toolchain"
-HAS_ZIG = any(TOOLCHAIN.glob("lib/python*/site-packages/ziglang"))
-ZIG = [str(TOOLCHAIN / "bin" / "python"), "-m", "ziglang", "cc"]
+TOOLCHAIN = next((ROOT / "build" / "toolchain").glob("toolchain-*"), ROOT)
+HAS_ZIG = (TOOLCHAIN / "ziglang" / "zig").exists()
+ZIG = [str(TOOLCHAIN / "ziglang" / "zig"), "cc"]
 CC = [shutil.which("cc")] if shutil.which("cc") else ZIG
-GO = shutil.which("go") or shutil.which("go", path=TOOLCHAIN / "bin")
+GO = shutil.which("go") or shutil.which("go", path=TOOLCHAIN / "go" / "bin")
 
 needs_cc = pytest.mark.skipif(not (shutil.which("cc") or HAS_ZIG), reason="not run: no C compiler here")
 needs_zig = pytest.mark.skipif(not HAS_ZIG, reason="not run: zig, which compiles for another machine, is not here")
