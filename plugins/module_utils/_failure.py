@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import typing as t
+
 
 class Failure(Exception):
     """A refusal that a module turns into ``fail_json(msg=..., failure={code, message, details})``.
@@ -34,3 +36,18 @@ def invalid(path: str, found: str, expected: str, fix: str = "") -> Failure:
     """
     message = f"{path}: found {found}, expected {expected}."
     return Failure("invalid_option", f"{message} {fix}".rstrip(), key=path, found=found, expected=expected)
+
+
+def conclude(module: t.Any, work: t.Callable[[], dict[str, t.Any]]) -> None:
+    """End an ``AnsibleModule`` with the result of ``work``, or with the failure that it raises."""
+    try:
+        outcome: dict[str, t.Any] | Failure = work()
+    except Failure as failure:
+        outcome = failure
+    except OSError as error:
+        outcome = Failure("file_error", f"{error.filename}: {error.strerror}.", errno=error.errno or 0)
+    # Not in an exception handler: Ansible can print tracebacks, and what caused a failure may quote a secret.
+    if isinstance(outcome, Failure):
+        module.fail_json(msg=outcome.message, failure=outcome.as_dict())
+    else:
+        module.exit_json(**outcome)

@@ -102,13 +102,7 @@ options:
         of its own for an epoch to become ready.
     type: float
     default: 180.0
-attributes:
-  check_mode:
-    description: Can run in check mode and return the status prediction without changing the host.
-    support: full
-  diff_mode:
-    description: Returns details on what has changed, in diff mode.
-    support: full
+extends_documentation_fragment: [moe.gateway.host]
 notes:
   - Needs root on the gateway (C(become)), Python 3.9 or later, and systemd.
 seealso:
@@ -161,7 +155,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import _epoch
 from ansible_collections.moe.gateway.plugins.module_utils._arguments import OPTIONS
-from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._failure import conclude
 
 
 def main() -> None:
@@ -186,13 +180,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = _epoch.run(module.params, write=not module.check_mode)
-    except Failure as failure:
-        module.fail_json(msg=failure.message, failure=failure.as_dict())
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename}: {error.strerror}.")
-    module.exit_json(**result)
+    conclude(module, lambda: _epoch.run(module.params, write=not module.check_mode))
 
 
 if __name__ == "__main__":

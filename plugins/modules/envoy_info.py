@@ -235,7 +235,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.moe.gateway.plugins.module_utils import _library, _process
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process, Running, decide
-from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, conclude, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept, moment
 from ansible_collections.moe.gateway.plugins.module_utils._keys import Mapping
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import (
@@ -474,19 +474,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    outcome = _attempt(module.params)
-    # Not in an exception handler: Ansible can print tracebacks, and what caused a failure may quote a secret.
-    if isinstance(outcome, Failure):
-        module.fail_json(msg=outcome.message, failure=outcome.as_dict())
-    else:
-        module.exit_json(changed=False, **outcome)
-
-
-def _attempt(params: dict[str, t.Any]) -> dict[str, t.Any] | Failure:
-    try:
-        return info(params)
-    except Failure as failure:
-        return failure
+    conclude(module, lambda: {"changed": False, **info(module.params)})
 
 
 if __name__ == "__main__":

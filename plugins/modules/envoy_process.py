@@ -85,7 +85,7 @@ failure:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils._detached import Detached, reach
-from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._failure import conclude
 
 
 def main() -> None:
@@ -102,13 +102,7 @@ def main() -> None:
     )
     params = dict(module.params)
     state = params.pop("state")
-    try:
-        result = reach(Detached(**params), state, write=not module.check_mode)
-    except Failure as failure:
-        module.fail_json(msg=failure.message, failure=failure.as_dict())
-    except OSError as error:
-        module.fail_json(msg=f"{error.filename}: {error.strerror}.")
-    module.exit_json(**result)
+    conclude(module, lambda: reach(Detached(**params), state, write=not module.check_mode))
 
 
 if __name__ == "__main__":

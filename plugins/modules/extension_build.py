@@ -111,7 +111,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import _build
-from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._failure import conclude, invalid
 
 
 def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
@@ -149,14 +149,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = run(module.params, write=not module.check_mode)
-    except Failure as failure:
-        module.fail_json(msg=failure.message, failure=failure.as_dict())
-    except OSError as error:
-        failure = Failure("file_error", f"{error.filename}: {error.strerror}.", errno=error.errno or 0)
-        module.fail_json(msg=failure.message, failure=failure.as_dict())
-    module.exit_json(**result)
+    conclude(module, lambda: run(module.params, write=not module.check_mode))
 
 
 if __name__ == "__main__":

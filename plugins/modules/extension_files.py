@@ -58,13 +58,7 @@ options:
     description: Seconds to wait for the lock of the gateway, with O(collect=true).
     type: float
     default: 5.0
-attributes:
-  check_mode:
-    description: Can run in check mode and return the status prediction without changing the host.
-    support: full
-  diff_mode:
-    description: Returns details on what has changed, in diff mode.
-    support: full
+extends_documentation_fragment: [moe.gateway.host]
 notes:
   - Needs Python 3.9 or later and nothing else on the gateway.
   - Another user than root can look only at its own processes.
@@ -117,7 +111,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import _extension_files, _placement
-from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, conclude, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Store
 
 
@@ -175,11 +169,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = run(module.params, write=not module.check_mode)
-    except Failure as failure:
-        module.fail_json(msg=failure.message, failure=failure.as_dict())
-    module.exit_json(**result)
+    conclude(module, lambda: run(module.params, write=not module.check_mode))
 
 
 if __name__ == "__main__":

@@ -183,13 +183,7 @@ options:
             type: int
             required: true
     version_added: 0.2.0
-attributes:
-  check_mode:
-    description: Can run in check mode and return the status prediction without changing the host.
-    support: full
-  diff_mode:
-    description: Returns details on what has changed, in diff mode.
-    support: full
+extends_documentation_fragment: [moe.gateway.host]
 seealso:
   - module: moe.gateway.envoy_filter
     description: What Envoy reads while it runs is published by transactions.
@@ -271,7 +265,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import _host, _hot_restart, _placement, _preflight
-from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._failure import conclude
 
 
 def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
@@ -406,11 +400,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = run(module.params, write=not module.check_mode)
-    except Failure as failure:
-        module.fail_json(msg=failure.message, failure=failure.as_dict())
-    module.exit_json(**result)
+    conclude(module, lambda: run(module.params, write=not module.check_mode))
 
 
 if __name__ == "__main__":

@@ -67,13 +67,7 @@ options:
     description: Seconds that Envoy may take to end, with O(service_manager=process).
     type: float
     default: 30.0
-attributes:
-  check_mode:
-    description: Can run in check mode and return the status prediction without changing the host.
-    support: full
-  diff_mode:
-    description: Returns details on what has changed, in diff mode.
-    support: full
+extends_documentation_fragment: [moe.gateway.host]
 notes:
   - Needs Python 3.9 or later and nothing else on the host.
   - Runs as root (C(become)), or with O(service_manager=process) as the user that runs Envoy.
@@ -113,7 +107,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import _removal, _uninstall
 from ansible_collections.moe.gateway.plugins.module_utils._detached import Detached
-from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, conclude, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._removal import Places
 
 
@@ -215,11 +209,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = uninstall(module.params, write=not module.check_mode)
-    except Failure as failure:
-        module.fail_json(msg=failure.message, failure=failure.as_dict())
-    module.exit_json(**result)
+    conclude(module, lambda: uninstall(module.params, write=not module.check_mode))
 
 
 if __name__ == "__main__":
