@@ -37,6 +37,14 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+class Static(t.NamedTuple):
+    """The directory that a bootstrap of the config source ``static`` was made from, and what was in there."""
+
+    directory: str
+    #: by the names of the kinds
+    versions: dict[str, str]
+
+
 class Server(t.NamedTuple):
     """What ``/server_info`` says, as far as it matters here."""
 
@@ -49,6 +57,12 @@ class Server(t.NamedTuple):
     #: empty if Envoy logs to its standard error
     log_path: str
     node: dict[str, t.Any]
+
+    @property
+    def static(self) -> Static | None:
+        """``None`` unless the role ``envoy`` (static.py) has put everything into the bootstrap."""
+        found = self.node.get("metadata", {}).get("moe.gateway")
+        return Static(found["directory"], found["versions"]) if found else None
 
 
 class Peer(t.NamedTuple):
@@ -161,8 +175,13 @@ class Admin:
         data = self.json(f"/stats?format=json&filter={quote(pattern, safe='')}")
         return {item["name"]: item.get("value", 0) for item in data["stats"] if "name" in item}
 
-    def running(self, kind: Kind, process: Process) -> Running | None:
-        """What Envoy says of the subscription of ``kind``; ``None`` if it has none."""
+    def running(self, kind: Kind, process: Process, static: Static | None = None) -> Running | None:
+        """What Envoy says of the subscription of ``kind``; ``None`` if it has none.
+
+        :param static: what is in its bootstrap instead; an Envoy that did not take that would not serve.
+        """
+        if static:
+            return Running(process, static.versions.get(kind.name, ""), 0, 0, 0)
         wanted = [kind.stats + name for name in ("version_text", "update_attempt", "update_rejected", "update_failure")]
         stats = self.stats("^(" + "|".join(re.escape(name) for name in wanted) + ")$")
         if any(name not in stats for name in wanted[1:]):

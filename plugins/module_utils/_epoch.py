@@ -10,31 +10,25 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import re
 import subprocess
 import time
 import typing as t
 
-from ansible_collections.moe.gateway.plugins.module_utils import _hot_restart, _library
+from ansible_collections.moe.gateway.plugins.module_utils import _hot_restart, _library, _probe
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Server
 from ansible_collections.moe.gateway.plugins.module_utils._arguments import opened
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Confirmed, Process
-from ansible_collections.moe.gateway.plugins.module_utils._engines import (
-    DYNAMIC_MODULE,
-    Extension,
-    library_of,
-    type_name,
-    with_library,
-)
+from ansible_collections.moe.gateway.plugins.module_utils._engines import Extension, library_of
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 from ansible_collections.moe.gateway.plugins.module_utils._history import Change
-from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS, LISTENERS, Kind, filter_kind
+from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS
 from ansible_collections.moe.gateway.plugins.module_utils._log import Log, reasons
-from ansible_collections.moe.gateway.plugins.module_utils._revision import Version, mask
+from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets, mask
 from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Record, Shelf, now
-from ansible_collections.moe.gateway.plugins.module_utils._transaction import Desired, Gateway
+from ansible_collections.moe.gateway.plugins.module_utils._target import Revision, Target, target, texts
+from ansible_collections.moe.gateway.plugins.module_utils._transaction import Gateway
 from ansible_collections.moe.gateway.plugins.module_utils._twin import Twin
 from ansible_collections.moe.gateway.plugins.module_utils._validator import Validator
 
@@ -46,73 +40,84 @@ _PAUSE = 0.1
 _ABI = re.compile(r"[^\n]*ABI version[^\n]*")
 
 
-class Revision(t.NamedTuple):
-    """What one kind of configuration is to be after the hot restart."""
-
-    kind: Kind
-    content: t.Any
-    view: dict[str, t.Any]
-    #: the version that is on disk
-    version: Version
-    #: whether only the new Envoy is to read it
-    differs: bool = False
-
-
 def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     """The result of the module; a ``Failure`` where there is none."""
-    if write:
-        # Without the lock, so that rotations go on meanwhile.
-        _wait_until_drained(params["run_dir"], params["wait"])
+    secrets = check_secrets(params["secrets"])
+    probes = _probe.probes(params["probe"], secrets)
     options = {name: params[name] for name in ("directory", "admin_socket", "origin", "keep")}
-    with opened({**options, "envoy_binary": None, "owner": None, "timeout": _ANSWER}, write) as gateway:
-        server, peer = gateway.admin.server(), gateway.admin.peer()
-        supervisor = _supervisor(params["run_dir"], peer.process.pid, write)
-        twin = Twin(gateway.store)
-        if write:
-            twin.recover(peer.process)
-        revisions = [_with_extension(gateway, item, params["extensions"], write) for item in _settled(gateway)]
-        secrets = [text for revision in revisions for text in _texts(revision.content)]
-        # In check mode the new binary may not be there yet.
-        if write or os.path.exists(params["envoy_binary"]):
-            _validate(params, Validator(params["envoy_binary"], peer.uid, peer.gid, _VALIDATION), revisions)
-        unit = _Unit(params, supervisor["serving"]["start"])
-        result = {
-            "changed": True,
-            "restart_epoch": server.restart_epoch + 1,
-            "pid": peer.process.pid,
-            "previous_pid": peer.process.pid,
-            "previous_version": server.version,
-            "diff": {"before_header": unit.path, "after_header": unit.path, "before": unit.text, "after": unit.new},
-        }
-        if not write:
-            return result
-        log = _Lines(params["service"], server, peer.process.pid)
-        with contextlib.ExitStack() as stack:
-            if any(revision.differs for revision in revisions):
-                _fill(gateway, twin, revisions, peer.process)
-                # Whoever waits for the other one finds that it is not the one in place, and waits for this one.
-                stack.enter_context(twin.store.locked(_ANSWER, write=True))
+    deadline = time.monotonic() + params["wait"]
+    while True:
+        with opened({**options, "envoy_binary": None, "owner": None, "timeout": _ANSWER}, write) as gateway:
+            found = target(params, gateway, secrets, write)
+            if found.reached(params["start"]):
+                purged = [kind.name for kind in found.purged if gateway.purge(kind)]
+                return {**_result(found), "changed": bool(purged)}
+            if not write or not found.supervisor["draining"] or time.monotonic() >= deadline:
+                return _change(params, gateway, found, probes, write)
+        # Without the lock, so that rotations go on meanwhile.
+        _wait_until_drained(params["run_dir"], deadline)
+
+
+def _result(found: Target) -> dict[str, t.Any]:
+    return {
+        "restart_epoch": found.server.restart_epoch,
+        "pid": found.peer.process.pid,
+        "previous_pid": found.peer.process.pid,
+        "previous_version": found.server.version,
+        "versions": {item.kind.name: str(item.version) for item in found.revisions},
+    }
+
+
+def _change(
+    params: dict[str, t.Any], gateway: Gateway, found: Target, probes: list[_probe.Probe], write: bool
+) -> dict[str, t.Any]:
+    """Bring the gateway to the target; the result of the module."""
+    server, peer, supervisor, twin, revisions, purged = found
+    secrets = [text for revision in revisions for text in texts(revision.content)]
+    libraries = [library_of(revision.content) for revision in revisions if revision.kind.filter]
+    # In check mode the new binary may not be there yet, nor a new extension.
+    if write or all(map(os.path.exists, [params["envoy_binary"], *filter(None, libraries)])):
+        _validate(params, Validator(params["envoy_binary"], peer.uid, peer.gid, _VALIDATION), revisions)
+    unit = _Unit(params, supervisor["serving"]["start"])
+    result = {
+        **_result(found),
+        "changed": True,
+        "restart_epoch": server.restart_epoch + 1,
+        "diff": [*unit.diff(), *(_diff(gateway, revision) for revision in revisions if revision.differs)],
+    }
+    if not write:
+        return result
+    _check_drained(supervisor)
+    log = _Lines(params["service"], server, peer.process.pid)
+    differs = any(revision.differs for revision in revisions)
+    with contextlib.ExitStack() as stack:
+        if differs:
+            _fill(gateway, twin, revisions, peer.process)
+            # Whoever waits for the other one finds that it is not the one in place, and waits for this one.
+            stack.enter_context(twin.store.locked(_ANSWER, write=True))
+            twin.exchange()
+            stack.callback(twin.remove)
+        switched = False
+        try:
+            unit.publish()
+            _reload(params, log, secrets)
+            switched = True
+            server, process = _confirm(params, gateway, revisions, peer.process)
+            for probe in probes:
+                _probe.run(probe, _ANSWER)
+            _note(gateway, revisions, process)
+        except (Failure, OSError) as error:
+            if differs:
                 twin.exchange()
-                stack.callback(twin.remove)
-            else:
-                twin = None
-            switched = False
-            try:
-                unit.publish()
-                _reload(params, log, secrets)
-                switched = True
-                server, process = _confirm(params, gateway, revisions, peer.process)
-                _note(gateway, revisions, process)
-            except (Failure, OSError) as error:
-                if twin:
-                    twin.exchange()
-                failure = _restore(params, unit, supervisor["serving"], switched, _failure(error))
-                with contextlib.suppress(OSError):
-                    _collect(params["bootstrap"], unit.back, gateway.store.files)
-                raise failure from error
-            unit.accept()
-        _collect(params["bootstrap"], unit.new, gateway.store.files)
-        return {**result, "restart_epoch": server.restart_epoch, "pid": process.pid}
+            failure = _restore(params, unit, supervisor["serving"], switched, _failure(error))
+            with contextlib.suppress(OSError):
+                _collect(params["bootstrap"], unit.back, gateway.store.files)
+            raise failure from error
+        unit.accept()
+    _collect(params["bootstrap"], unit.new, gateway.store.files)
+    for kind in purged:
+        gateway.purge(kind)
+    return {**result, "restart_epoch": server.restart_epoch, "pid": process.pid}
 
 
 def _failure(error: Failure | OSError) -> Failure:
@@ -121,81 +126,30 @@ def _failure(error: Failure | OSError) -> Failure:
     return Failure("file_error", f"{error.filename}: {error.strerror}.", path=error.filename, errno=error.errno or 0)
 
 
-def _wait_until_drained(run_dir: str, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
+def _wait_until_drained(run_dir: str, deadline: float) -> None:
     while (_hot_restart.status(run_dir) or {}).get("draining") and time.monotonic() < deadline:
         time.sleep(_PAUSE)
 
 
-def _supervisor(run_dir: str, pid: int, write: bool) -> dict[str, t.Any]:
-    found = _hot_restart.status(run_dir)
-    if found is None:
-        raise Failure(
-            "no_supervisor",
-            f"run_dir: no supervisor answers in {run_dir}, so only a restart leads to another Envoy. "
-            "Nothing has changed.",
-        )
-    serving = found.get("serving") or {}
-    if serving.get("pid") != pid:
-        raise Failure(
-            "no_supervisor",
-            f"run_dir: the supervisor in {run_dir} looks after the Envoy with PID {serving.get('pid')}, and PID {pid} "
-            "is behind admin_socket. Nothing has changed.",
-        )
-    if found["draining"] and write:
-        pids = ", ".join(str(epoch["pid"]) for epoch in found["draining"])
+def _check_drained(supervisor: dict[str, t.Any]) -> None:
+    if supervisor["draining"]:
+        pids = ", ".join(str(epoch["pid"]) for epoch in supervisor["draining"])
         raise Failure(
             "still_draining",
             f"The Envoy before the last hot restart (PID {pids}) still drains its connections, and a third one would "
             "make it end at once. Try again when it has ended, or shorten envoy_drain_time and "
             "envoy_parent_shutdown_time. Nothing has changed.",
         )
-    return found
 
 
-def _settled(gateway: Gateway) -> list[Revision]:
-    """What was confirmed last of each kind. That is what runs and what is on disk, if need be from now on.
-
-    An edit in place, which the Envoy that runs does not see, would be what the next one starts with.
-    """
-    revisions = []
-    kinds = [CLUSTERS, LISTENERS]
-    with contextlib.suppress(OSError):
-        for name in sorted(gateway.store.files.names(os.path.join(gateway.store.directory, "filters"))):
-            if name.endswith(".json"):
-                with contextlib.suppress(Failure):
-                    kinds.append(filter_kind(name[: -len(".json")]))
-    for kind in kinds:
-        shelf = gateway.shelf(kind)
-        record = shelf.record()
-        if record is None:
-            continue
-        content = shelf.last_good(record)
-        desired = Desired(content, record.view, secrets=tuple(_texts(content)))
-        try:
-            gateway.execute(gateway.prepare(kind, desired))
-        except Failure as failure:
-            if kind.filter is not None and failure.code == "wrong_gateway":
-                # No listener names it any more.
-                continue
-            raise
-        version = shelf.disk().version or record.confirmed.version
-        revisions.append(Revision(kind, content, record.view, version))
-    return revisions
-
-
-def _with_extension(gateway: Gateway, revision: Revision, extensions: dict[str, str], write: bool) -> Revision:
-    """The same filter with the extension that it is to have under the new Envoy."""
-    path = extensions.get(revision.kind.filter or "")
-    if path is None or type_name(revision.content) != DYNAMIC_MODULE or library_of(revision.content) == path:
-        return revision
-    # In check mode nobody has put it there.
-    if write or os.path.exists(path):
-        _library.check_file(Extension.at(path, f"extensions.{revision.kind.filter}"))
-    content = with_library(revision.content, path)
-    shelf = gateway.shelf(revision.kind)
-    version = Version(shelf.digest(content), shelf.next_generation(shelf.record()))
-    return Revision(revision.kind, content, {**revision.view, "extension": path}, version, True)
+def _diff(gateway: Gateway, revision: Revision) -> dict[str, t.Any]:
+    record = gateway.shelf(revision.kind).record()
+    return {
+        "before_header": f"{revision.kind.name} {record.confirmed.version if record else ''}".strip(),
+        "after_header": f"{revision.kind.name} {revision.version}",
+        "before": record.view if record else {},
+        "after": revision.view,
+    }
 
 
 def _fill(gateway: Gateway, twin: Twin, revisions: list[Revision], process: Process) -> None:
@@ -225,31 +179,11 @@ def _note(gateway: Gateway, revisions: list[Revision], process: Process) -> None
             shelf.confirm(Record(Confirmed(version, process, 0, 0), view, now(), change), gateway.keep)
 
 
-def _texts(content: t.Any) -> t.Iterator[str]:
-    """Every text that may be a secret."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if key not in ("@type", "filename", "name", "filter_name"):
-                yield from _texts(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _texts(value)
-    elif isinstance(content, str) and content:
-        try:
-            inside = json.loads(content)
-        except ValueError:
-            inside = None
-        if isinstance(inside, (dict, list)):
-            yield from _texts(inside)
-        elif len(content) > 3:
-            yield content
-
-
 def _validate(params: dict[str, t.Any], validator: Validator, revisions: list[Revision]) -> None:
     """Raise ``refused_in_validation`` or ``wrong_abi`` unless the new Envoy loads all that it will read."""
     clusters = next((revision.content for revision in revisions if revision.kind is CLUSTERS), [])
     for kind, content, *_rest in revisions:
-        said = validator.check(kind.scratch(content, clusters), kind.name, tuple(_texts(content)))
+        said = validator.check(kind.scratch(content, clusters), kind.name, tuple(texts(content)))
         found = _ABI.search(said)
         if found:
             filename = next(_values(content, "filename"), "its extension")
@@ -288,10 +222,16 @@ class _Unit:
                 self.back = text
                 break
 
+    def diff(self) -> list[dict[str, str]]:
+        if self.text == self.new:
+            return []
+        return [{"before_header": self.path, "after_header": self.path, "before": self.text, "after": self.new}]
+
     def publish(self) -> None:
-        if self.back:
-            _put(self.previous, self.back)
-        _put(self.path, self.new)
+        if self.text != self.new:
+            if self.back:
+                _put(self.previous, self.back)
+            _put(self.path, self.new)
         _systemctl("daemon-reload")
 
     def restore(self) -> None:
@@ -394,7 +334,7 @@ def _confirm(
                 problem = f"it is {server.state}"
             else:
                 for kind, content, _view, version, _differs in revisions:
-                    running = admin.running(kind, peer.process)
+                    running = admin.running(kind, peer.process, server.static)
                     if running is None or running.text != str(version) or running.rejected:
                         runs = (running and running.text) or "nothing"
                         problem = f"it runs {runs} as {kind.name}, expected {version}"
@@ -421,7 +361,8 @@ def _restore(
     what = "A reboot starts the old one too." if unit.back else f"What a reboot starts is still the new {unit.path}."
     try:
         if switched or not _answers(params["admin_socket"]):
-            question = {"do": "reload", "force": True, "command": serving["command"], "start": serving["start"]}
+            what_served = {name: serving[name] for name in ("command", "start", "prepare")}
+            question = {"do": "reload", "force": True, **what_served}
             problem = _hot_restart.ask(params["run_dir"], question, params["timeout"])["problem"]
             if problem:
                 return Failure(failure.code, f"{failure.message} The way back failed: {problem}. {what}", **details)

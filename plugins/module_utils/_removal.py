@@ -17,7 +17,7 @@ PARTS = ("binaries", "extensions", "configuration", "logs", "user")
 
 #: What a killed run of gateway_files leaves.
 _STAGED = r"\.new-[0-9a-f]{16}-"
-_BINARY = re.compile(rf"envoy-[0-9A-Za-z._+-]+|envoy\.service\.previous|({_STAGED})?supervisor\.py")
+_BINARY = re.compile(rf"envoy-[0-9A-Za-z._+-]+|envoy\.service\.previous|({_STAGED})?(supervisor|static)\.py")
 _CONFIG = re.compile(rf"({_STAGED})?(bootstrap(-[0-9a-f]{{16}})?\.json|run)")
 #: Below the directory that Envoy reads; a filter's live file is judged by its name.
 _LIVE = re.compile(rf"({_STAGED})?(clusters|listeners)\.json")
@@ -27,7 +27,9 @@ _STATE = re.compile(
 _FILTER = re.compile(rf"filters/({FILTER_NAME})\.json")
 _FOLDERS = re.compile(rf"filters|state|state/(clusters|listeners|filters|filters/{FILTER_NAME})")
 #: What Envoy, its supervisor and envoy_process make there.
-_RUN = re.compile(r"(admin|supervisor)\.sock|envoy\.lock|envoy\.log|base-id|hot-restart_(udp_)?(child|parent)_[0-9]+")
+_RUN = re.compile(
+    r"bootstrap\.json(\.new)?|(admin|supervisor)\.sock|envoy\.lock|envoy\.log|base-id|hot-restart_(udp_)?(child|parent)_[0-9]+"
+)
 
 
 class Places(t.NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import re
 import time
 import typing as t
@@ -127,13 +128,15 @@ class Gateway:
         peer = self.admin.peer()
         listeners = self.admin.listeners()
         _check_endpoints(peer.process, listeners + (desired.content if kind is LISTENERS else []))
-        running, types = self._subscription(kind, shelf, peer.process, listeners)
+        running, types = self._subscription(kind, shelf, server, peer.process, listeners)
         desired.check_before(peer.process)
         disk = shelf.disk()
         record = shelf.record()
         plan = decide(shelf.digest(desired.content), disk, record.confirmed if record else None, running)
         if plan.action == "none" and disk.version:
             version = disk.version
+        elif server.static:
+            raise _hot_restart_needed(kind, peer.process, desired)
         else:
             version = Version(shelf.digest(desired.content), shelf.next_generation(record))
             clusters = self.shelf(CLUSTERS).content() if desired.clusters is None else desired.clusters
@@ -227,14 +230,17 @@ class Gateway:
             time.sleep(_LONGEST_PAUSE)
 
     def _subscription(
-        self, kind: Kind, shelf: Shelf, process: Process, listeners: list[t.Any]
+        self, kind: Kind, shelf: Shelf, server: Server, process: Process, listeners: list[t.Any]
     ) -> tuple[Running, list[str] | None]:
         """What Envoy says of the live file, and of which types it may be, where that is said.
 
         Raises ``wrong_gateway`` if the Envoy behind the socket does not read it.
         """
-        if kind.filter is None:
-            sources: dict[str, list[str] | None] = {self.admin.sources().get(kind.name, ""): None}
+        if server.static:
+            sources: dict[str, list[str] | None] = {os.path.join(server.static.directory, kind.file): None}
+            hint = "Its bootstrap was made from another directory."
+        elif kind.filter is None:
+            sources = {self.admin.sources().get(kind.name, ""): None}
             hint = f"The bootstrap has to take {kind.name} from that file."
         else:
             # Several listeners may name it, and one of them may allow fewer types than the others.
@@ -252,7 +258,7 @@ class Gateway:
                 found=found,
                 expected=shelf.live,
             )
-        running = self.admin.running(kind, process)
+        running = self.admin.running(kind, process, server.static)
         if running is None:
             raise Failure(
                 "wrong_gateway", f"Envoy has no statistics {kind.stats}*; does its stats_config leave them out?"
@@ -344,6 +350,18 @@ def _record(version: Version, running: Running, view: dict[str, t.Any], change: 
 def _source(record: Record | None) -> tuple[str | None, str | None]:
     """Where a rollback took from what was confirmed last, if it was one."""
     return (record.change.source, record.change.source_at) if record and record.change else (None, None)
+
+
+def _hot_restart_needed(kind: Kind, process: Process, desired: Desired) -> Failure:
+    found: dict[str, t.Any] = {"pid": process.pid}
+    if desired.source:
+        found["version"] = str(desired.source.version)
+    return Failure(
+        "hot_restart_needed",
+        f"{kind.name}: found another one in the bootstrap of Envoy (PID {process.pid}): with the config source static, "
+        "a new Envoy has to bring it. moe.gateway.envoy_hot_restart does that. Nothing has changed.",
+        **found,
+    )
 
 
 def _check_type(kind: Kind, content: t.Any, types: list[str] | None) -> None:

@@ -91,32 +91,7 @@ options:
         interface.
     type: bool
     default: true
-  probe:
-    description:
-      - Requests to make once Envoy has taken the configuration.
-      - If one gets another status, the last good configuration is put back.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      url:
-        description: An http or https URL that reaches this gateway.
-        type: str
-        required: true
-      status:
-        description: The status to expect, from 100 to 599.
-        type: int
-        default: 200
-      headers:
-        description: Headers to send; C(${secret.NAME}) as in O(config).
-        type: dict
-      basic_auth:
-        description: A credential to send, as C(user:${secret.NAME}).
-        type: str
-      ca_file:
-        description: Certificates to trust for https, as a path on the gateway. Default is the system's.
-        type: path
-extends_documentation_fragment: [moe.gateway.gateway]
+extends_documentation_fragment: [moe.gateway.gateway, moe.gateway.probe]
 notes:
   - Without pipelining, Ansible puts every module with its options into a temporary file that only its user may read.
     With C(ansible_pipelining) set for the task, as the role C(moe.gateway.envoy_filters) does it, there is none.

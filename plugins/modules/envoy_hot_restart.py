@@ -14,6 +14,8 @@ description:
   - Puts another unit in place and reloads the service, whose supervisor (of the role C(moe.gateway.envoy)) then starts
     the next epoch from it. The old Envoy hands its sockets over, and ends when its connections have drained. No request
     fails.
+  - Where the Envoy that serves was started from the same, and no filter, listener or cluster is to change, it does
+    nothing.
   - The new Envoy first has to load, in a throwaway process, everything that it will read.
   - Reports success only once the new epoch serves with the filters that are on disk. If it doesn't, the old Envoy stays
     in service, the old unit comes back, and the module fails with Envoy's reason.
@@ -64,6 +66,35 @@ options:
         filters stays as it is.
     type: dict
     default: {}
+  desired:
+    description:
+      - What the gateway should run under the new Envoy. What is not named stays as it is. The way of the config source
+        V(static), whose filters, listeners and clusters are a part of the bootstrap.
+    type: dict
+    suboptions:
+      filters:
+        description: The filters, as for M(moe.gateway.envoy_info).
+        type: list
+        elements: dict
+        default: []
+      listeners:
+        description: All listeners, as for M(moe.gateway.envoy_config). With O(desired.clusters) only.
+        type: list
+        elements: dict
+      clusters:
+        description: All clusters, as for M(moe.gateway.envoy_config).
+        type: list
+        elements: dict
+  versions:
+    description:
+      - Kept versions to go back to, as M(moe.gateway.envoy_info) tells them, by C(clusters), C(listeners), or C(filter)
+        and the name of a filter.
+    type: dict
+    default: {}
+  secrets:
+    description: What O(desired) refers to, as a mapping of names to strings.
+    type: raw
+    default: {}
   run_dir:
     description: The directory of the supervisor's socket.
     type: path
@@ -102,7 +133,7 @@ options:
         of its own for an epoch to become ready.
     type: float
     default: 180.0
-extends_documentation_fragment: [moe.gateway.host]
+extends_documentation_fragment: [moe.gateway.host, moe.gateway.probe]
 notes:
   - Needs root on the gateway (C(become)), Python 3.9 or later, and systemd.
 seealso:
@@ -142,6 +173,11 @@ previous_version:
   returned: success
   type: str
   sample: 1.39.3
+versions:
+  description: The version of each thing that the gateway runs, or in check mode would run.
+  returned: success
+  type: dict
+  sample: {"listeners": "3f0a9c5be1d04c55-12"}
 failure:
   description:
     - Why it failed, as C(code), C(message) and C(details).
@@ -154,7 +190,7 @@ failure:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import _epoch
-from ansible_collections.moe.gateway.plugins.module_utils._arguments import OPTIONS
+from ansible_collections.moe.gateway.plugins.module_utils._arguments import OPTIONS, PROBE
 from ansible_collections.moe.gateway.plugins.module_utils._failure import conclude
 
 
@@ -171,6 +207,19 @@ def main() -> None:
             "start": {"type": "str", "required": True},
             "directory": {"type": "path", "default": "/etc/envoy/xds"},
             "extensions": {"type": "dict", "default": {}},
+            "desired": {
+                "type": "dict",
+                "options": {
+                    "filters": {"type": "list", "elements": "dict", "default": []},
+                    "listeners": {"type": "list", "elements": "dict"},
+                    "clusters": {"type": "list", "elements": "dict"},
+                },
+                "required_together": [("listeners", "clusters")],
+            },
+            "versions": {"type": "dict", "default": {}},
+            # Ansible would make a dict of a text, and print that: it only hides the text as it came.
+            "secrets": {"type": "raw", "default": {}, "no_log": True},
+            "probe": PROBE,
             "keep": OPTIONS["keep"],
             "origin": OPTIONS["origin"],
             "run_dir": {"type": "path", "default": "/run/envoy"},

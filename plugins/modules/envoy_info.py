@@ -101,7 +101,7 @@ envoy:
       description: The node's C(id).
       type: str
 listeners:
-  description: The listeners, with the filters in their chains that take their configuration from a file, in order.
+  description: The listeners, with the filters in their chains that RV(filters) tells of, in order.
   returned: success
   type: list
   elements: dict
@@ -117,7 +117,7 @@ listeners:
       type: list
       elements: str
 filters:
-  description: Every filter that a listener takes from a file.
+  description: Every filter that a listener takes from a file, or with the config source V(static), that was in one.
   returned: success
   type: list
   elements: dict
@@ -233,11 +233,11 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import _library, _process
-from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
+from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Server
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process, Running, decide
+from ansible_collections.moe.gateway.plugins.module_utils._desired import wanted
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, conclude, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept, moment
-from ansible_collections.moe.gateway.plugins.module_utils._keys import Mapping
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import (
     CLUSTERS,
     LISTENERS,
@@ -245,7 +245,7 @@ from ansible_collections.moe.gateway.plugins.module_utils._kinds import (
     filter_kind,
     pointers,
 )
-from ansible_collections.moe.gateway.plugins.module_utils._resolve import kept_extension, revision
+from ansible_collections.moe.gateway.plugins.module_utils._resolve import kept_extension
 from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets
 from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Record, Shelf, Store
 
@@ -259,22 +259,12 @@ _COUNTERS = "|".join(
 )
 _SYSTEM = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/")
 
-#: Those options of envoy_filter that decide which revision it is.
-_FILTER: dict[str, t.Any] = {
-    "state": "present",
-    "purge": False,
-    "engine": None,
-    "extension": None,
-    "filter_name": None,
-    "config": {},
-    "redact": True,
-}
-
 
 class Gateway(t.NamedTuple):
     """What is looked at."""
 
     admin: Admin
+    server: Server
     process: Process
     store: Store | None
     key: bytes
@@ -289,8 +279,8 @@ def info(params: dict[str, t.Any]) -> dict[str, t.Any]:
     admin = Admin(params["admin_socket"], params["timeout"])
     server, peer, listeners = admin.server(), admin.peer(), admin.listeners()
     libraries = _process.libraries(peer.process.pid)
-    gateway = Gateway(admin, peer.process, store, key, desired)
-    paths = {name: path for name, path, _types in pointers(listeners)}
+    gateway = Gateway(admin, server, peer.process, store, key, desired)
+    paths = _paths(server, listeners)
     result = {
         "envoy": {
             "version": server.version,
@@ -304,7 +294,7 @@ def info(params: dict[str, t.Any]) -> dict[str, t.Any]:
             {
                 "name": listener.get("name", ""),
                 "address": _address(listener.get("address", {})),
-                "filters": [name for name, _path, _types in pointers(listener)],
+                "filters": [name for name in _names(listener) if name in paths],
             }
             for listener in listeners
         ],
@@ -318,8 +308,31 @@ def info(params: dict[str, t.Any]) -> dict[str, t.Any]:
     }
     if store:
         sources = admin.sources()
+        if server.static:
+            sources = {kind.name: os.path.join(server.static.directory, kind.file) for kind in (CLUSTERS, LISTENERS)}
         result["resources"] = [_look(gateway, kind, sources.get(kind.name, "")) for kind in (CLUSTERS, LISTENERS)]
     return result
+
+
+def _paths(server: Server, listeners: list[t.Any]) -> dict[str, str]:
+    """The file that each filter was taken from."""
+    if server.static is None:
+        return {name: path for name, path, _types in pointers(listeners)}
+    names = [name[len("filter ") :] for name in server.static.versions if name.startswith("filter ")]
+    return {name: os.path.join(server.static.directory, filter_kind(name).file) for name in names}
+
+
+def _names(tree: t.Any) -> t.Iterator[str]:
+    """Every filter in a chain, in order."""
+    children: list[t.Any] = []
+    if isinstance(tree, dict):
+        if "config_discovery" in tree or "typed_config" in tree:
+            yield tree.get("name", "")
+        children = list(tree.values())
+    elif isinstance(tree, list):
+        children = tree
+    for child in children:
+        yield from _names(child)
 
 
 def _store(directory: str | None) -> tuple[Store | None, bytes]:
@@ -333,29 +346,10 @@ def _store(directory: str | None) -> tuple[Store | None, bytes]:
 
 
 def _desired(params: dict[str, t.Any], store: Store | None, key: bytes) -> dict[str, t.Any]:
-    wanted = params["desired"]
-    if wanted is None or store is None:
+    if params["desired"] is None or store is None:
         return {}
-    from ansible_collections.moe.gateway.plugins.module_utils import _routing
-    from ansible_collections.moe.gateway.plugins.module_utils._engines import filter_type
-
-    secrets = check_secrets(params["secrets"])
-    found: dict[str, t.Any] = {}
-    types = {}
-    for index, item in enumerate(wanted["filters"]):
-        given = Mapping(item, f"desired.filters[{index}]").only("name", *_FILTER)
-        kind = filter_kind(given.text("name"), given.at("name"))
-        options = {**_FILTER, **{name: value for name, value in item.items() if value is not None}}
-        if options["state"] == "absent" and options["purge"]:
-            continue
-        found[kind.name] = revision(options, secrets, key).content
-        declared = options["config"].get("@type") if options["engine"] == "native" else None
-        types[item["name"]] = filter_type(options["engine"], declared, given.path)
-    clusters = _routing.clusters(wanted["clusters"])
-    names = [cluster["name"] for cluster in clusters]
-    found[CLUSTERS.name] = clusters
-    found[LISTENERS.name] = _routing.listeners(wanted["listeners"], types, store.directory, names)
-    return found
+    found, _purged = wanted(params["desired"], check_secrets(params["secrets"]), store.directory, key)
+    return {item.kind.name: item.content for item in found}
 
 
 def _filter(gateway: Gateway, name: str, path: str) -> dict[str, t.Any]:
@@ -369,7 +363,7 @@ def _filter(gateway: Gateway, name: str, path: str) -> dict[str, t.Any]:
 
 def _look(gateway: Gateway, kind: Kind, path: str) -> dict[str, t.Any]:
     result: dict[str, t.Any] = {"name": kind.name, "path": path, "running_version": None, "counters": {}}
-    running = gateway.admin.running(kind, gateway.process)
+    running = gateway.admin.running(kind, gateway.process, gateway.server.static)
     if running is None:
         return result
     result["running_version"] = running.text

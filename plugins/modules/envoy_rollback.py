@@ -50,31 +50,6 @@ options:
       - The generation that was in service at this time, which is the same for a whole fleet, unlike a number.
       - ISO 8601 with a zone, such as V(2030-01-31T12:00:00Z), by the clock of the gateway.
     type: str
-  probe:
-    description:
-      - Requests to make once Envoy has taken the generation, as for M(moe.gateway.envoy_filter).
-      - If one gets another status, what ran before comes back.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      url:
-        description: An http or https URL that reaches this gateway.
-        type: str
-        required: true
-      status:
-        description: The status to expect, from 100 to 599.
-        type: int
-        default: 200
-      headers:
-        description: Headers to send; C(${secret.NAME}) stands for an entry of O(secrets).
-        type: dict
-      basic_auth:
-        description: A credential to send, as C(user:${secret.NAME}).
-        type: str
-      ca_file:
-        description: Certificates to trust for https, as a path on the gateway. Default is the system's.
-        type: path
   second_runtime:
     description:
       - What to do where the generation needs an extension that Go built, and Envoy has loaded another one, as for
@@ -86,7 +61,7 @@ options:
     description: What O(probe) refers to, as a mapping of names to strings.
     type: raw
     default: {}
-extends_documentation_fragment: [moe.gateway.gateway]
+extends_documentation_fragment: [moe.gateway.gateway, moe.gateway.probe]
 seealso:
   - module: moe.gateway.envoy_filter
   - module: moe.gateway.envoy_info

@@ -19,6 +19,10 @@ import typing as t
 import urllib.parse
 import zipfile
 
+#: What Envoy tells on its admin interface.
+PAGES = ["config_dump?include_eds", "stats?format=json", "stats/prometheus", "server_info", "listeners?format=json"]
+PAGES += ["clusters?format=json", "certs", "runtime", "init_dump", "memory", "contention", "hot_restart_version"]
+
 _LARGEST = 8_000_000
 
 

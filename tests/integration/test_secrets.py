@@ -27,15 +27,13 @@ import time
 import typing as t
 
 import pytest
-from leaks import Search, Watch
+from leaks import PAGES, Search, Watch
 from plays import Play, Site, write_inventory
 from real import NATIVE, REPOSITORY, TYPE, htpasswd
 
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 
 NEWEST = REPOSITORY / "build" / "venv-newest" / "bin" / "python"
-PAGES = ["config_dump?include_eds", "stats?format=json", "stats/prometheus", "server_info", "listeners?format=json"]
-PAGES += ["clusters?format=json", "certs", "runtime", "init_dump", "memory", "contention", "hot_restart_version"]
 FOLDERS = ("home", "tmp", "local", "remote", "async", "facts", "junit", "tree", "retry", "python")
 
 

@@ -4,7 +4,7 @@
 """Keeps one Envoy in service, and brings it to another binary, bootstrap or command line by hot restart.
 
 usage: supervisor.py run --run-dir DIR --admin SOCKET [OPTION...] -- ENVOY [OPTION...]
-       supervisor.py reload --run-dir DIR [--force] -- ENVOY [OPTION...]
+       supervisor.py reload --run-dir DIR [--prepare COMMAND] [--force] -- ENVOY [OPTION...]
        supervisor.py status --run-dir DIR
 
 ``run`` is for a service manager. ``reload`` asks the one that runs for another epoch, with this command and with
@@ -21,6 +21,7 @@ import http.client
 import json
 import os
 import selectors
+import shlex
 import signal
 import socket
 import struct
@@ -40,6 +41,8 @@ class Command(t.NamedTuple):
 
     words: tuple[str, ...]
     start: str = ""
+    #: a command to run before, each time
+    prepare: tuple[str, ...] = ()
 
 
 class Epoch(t.NamedTuple):
@@ -256,6 +259,8 @@ def _leave(state: State, status: int, why: str) -> tuple[State, list[t.Any]]:
 _PAUSE = 0.05
 #: Seconds to wait for an answer of Envoy's, or for a whole request on the control socket.
 _PATIENCE = 1.0
+#: Seconds for what prepares a start.
+_PREPARATION = 10.0
 #: Seconds that an epoch gets beyond its time to drain.
 _GRACE = 15.0
 #: The end of the shared memory of hot restart version 11.104: two numbers, two mutexes, and flags. The first flag is
@@ -316,6 +321,7 @@ class Supervisor:
         self._do_say(Say(f"starting epoch {epoch.number}: {' '.join(epoch.command.words)}"))
         base_id = os.path.join(self.run_dir, "base-id")
         try:
+            _prepare(epoch.command.prepare)
             if epoch.number:
                 with open(base_id, encoding="ascii") as file:
                     base = ["--base-id", file.read().strip()]
@@ -330,7 +336,7 @@ class Supervisor:
             environment.update({START: epoch.command.start} if epoch.command.start else {})
             # By this thread, the only one: Envoy asks the kernel to be ended together with the thread that started it.
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, env=environment)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             self.handle(Ended(epoch.key, f"can't be started: {error}"))
             return
         # Reaped in _reap.
@@ -452,7 +458,8 @@ class Supervisor:
         try:
             asking.settimeout(_PATIENCE)
             asked = json.loads(_line(asking))
-            command = Command(tuple(map(str, asked.get("command", ()))), str(asked.get("start", "")))
+            words, prepare = (tuple(map(str, asked.get(name, ()))) for name in ("command", "prepare"))
+            command = Command(words, str(asked.get("start", "")), prepare)
             reload, force = asked["do"] == "reload", bool(asked.get("force"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             asking.close()
@@ -476,6 +483,7 @@ class Supervisor:
                 "pid": self.pids.get(epoch.key),
                 "command": epoch.command.words,
                 "start": epoch.command.start,
+                "prepare": epoch.command.prepare,
             }
 
         state = self.state
@@ -498,6 +506,15 @@ class _Admin(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
+
+
+def _prepare(words: tuple[str, ...]) -> None:
+    if words:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=_PREPARATION, check=False
+        )
+        if done.returncode:
+            raise ValueError(done.stderr.strip() or f"{words[0]} ended with status {done.returncode}")
 
 
 def control_path(run_dir: str) -> str:
@@ -592,10 +609,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--directory", default="", help="the directory that Envoy reads its configuration from")
     parser.add_argument("--ready", type=float, default=60.0, help="seconds that an Envoy has to become ready")
     parser.add_argument("--drain", type=float, default=900.0, help="Envoy's --parent-shutdown-time-s")
+    parser.add_argument("--prepare", default="", help="a command to run before each start of this Envoy")
     parser.add_argument("--force", action="store_true", help="also while connections of the last hot restart drain")
     own, words = _split(arguments)
     options = parser.parse_args(own)
-    command = Command(tuple(words), os.environ.get(START, ""))
+    command = Command(tuple(words), os.environ.get(START, ""), tuple(shlex.split(options.prepare)))
     if options.do == "run":
         if not options.admin or not command.words:
             parser.error("run needs --admin and a command")
@@ -603,7 +621,13 @@ def main(arguments: list[str]) -> int:
         return Supervisor(*places, options.ready, options.drain).run(command)
     if options.do == "reload" and not command.words:
         parser.error("reload needs a command")
-    question = {"do": options.do, "command": command.words, "start": command.start, "force": options.force}
+    question = {
+        "do": options.do,
+        "command": command.words,
+        "start": command.start,
+        "prepare": command.prepare,
+        "force": options.force,
+    }
     try:
         answer = ask(options.run_dir, question)
     except (OSError, ValueError) as error:

@@ -20,6 +20,7 @@ OURS = {
     "/opt/envoy/envoy-1.40.0": "binaries",
     "/opt/envoy/envoy-1.40.0+custom": "binaries",
     "/opt/envoy/supervisor.py": "binaries",
+    "/opt/envoy/static.py": "binaries",
     "/opt/envoy/envoy.service.previous": "binaries",
     "/opt/envoy/extensions/": "extensions",
     f"/opt/envoy/extensions/basic_auth-{DIGEST}.so": "extensions",
@@ -48,6 +49,7 @@ OURS = {
     "/run/envoy/supervisor.sock": "configuration",
     "/run/envoy/base-id": "configuration",
     "/run/envoy/hot-restart_udp_parent_18446744071835266100": "configuration",
+    "/run/envoy/bootstrap.json": "configuration",
     "/var/log/envoy/": "logs",
     "/var/log/envoy/envoy.log": "logs",
 }
