@@ -14,8 +14,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Peer
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
 from ansible_collections.moe.gateway.plugins.module_utils._process import binary
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Store
+from ansible_collections.moe.gateway.plugins.module_utils._store import Store
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Gateway
 
 if t.TYPE_CHECKING:

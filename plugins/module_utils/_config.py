@@ -20,6 +20,7 @@ from ansible_collections.moe.gateway.plugins.module_utils._kinds import (
     filter_kind,
     pointers,
 )
+from ansible_collections.moe.gateway.plugins.module_utils._publish import install
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Desired, Gateway, Outcome
 
 Resources = list[dict[str, t.Any]]
@@ -112,7 +113,7 @@ def _check_types(gateway: Gateway, listeners: Resources) -> None:
 
 def _install(gateway: Gateway, name: str) -> bool:
     shelf = gateway.shelf(filter_kind(name))
-    return shelf.install() if gateway.write else shelf.missing()
+    return install(shelf) if gateway.write else shelf.missing()
 
 
 def _desired(name: str, content: Resources, source: Kept | None = None) -> Desired:

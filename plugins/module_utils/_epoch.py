@@ -22,11 +22,13 @@ from ansible_collections.moe.gateway.plugins.module_utils._arguments import open
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Confirmed, Process
 from ansible_collections.moe.gateway.plugins.module_utils._engines import Extension, library_of
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
 from ansible_collections.moe.gateway.plugins.module_utils._history import Change
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS
 from ansible_collections.moe.gateway.plugins.module_utils._log import Log, reasons
+from ansible_collections.moe.gateway.plugins.module_utils._publish import confirm, now, place
 from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets, mask
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Record, Shelf, now
+from ansible_collections.moe.gateway.plugins.module_utils._store import Record, Shelf
 from ansible_collections.moe.gateway.plugins.module_utils._target import Revision, Target, target, texts
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Gateway
 from ansible_collections.moe.gateway.plugins.module_utils._twin import Twin
@@ -157,7 +159,7 @@ def _fill(gateway: Gateway, twin: Twin, revisions: list[Revision], process: Proc
     for revision in revisions:
         if revision.differs:
             try:
-                Shelf(twin.store, revision.kind, gateway.key).place(revision.content, revision.version)
+                place(Shelf(twin.store, revision.kind, gateway.key), revision.content, revision.version)
             except Failure:
                 twin.remove()
                 raise
@@ -176,7 +178,7 @@ def _note(gateway: Gateway, revisions: list[Revision], process: Process) -> None
             if kept:
                 at = kept.change.at if kept.change else None
                 change = change._replace(action="rolled_back", source=str(kept.version), source_at=at)
-            shelf.confirm(Record(Confirmed(version, process, 0, 0), view, now(), change), gateway.keep)
+            confirm(shelf, Record(Confirmed(version, process, 0, 0), view, now(), change), gateway.keep)
 
 
 def _validate(params: dict[str, t.Any], validator: Validator, revisions: list[Revision]) -> None:

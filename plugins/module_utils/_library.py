@@ -21,18 +21,34 @@ from ansible_collections.moe.gateway.plugins.module_utils._process import Librar
 _AGAIN = "Remove it and let moe.gateway.envoy_extensions copy it again. Nothing has changed."
 
 
-def check_before(extension: Extension | None, process: Process, second_runtime: str) -> None:
-    """Raise a ``Failure`` unless this process may be handed a filter that uses this library."""
-    if extension:
-        check_file(extension)
-        check_not_replaced(extension, process)
-        check_runtime(extension, process, second_runtime)
+class Use:
+    """A filter's use of a library; of none, if there is no extension.
 
+    A look at what a process has mapped takes longer than most of what a run with nothing to do does, so one serves all.
+    """
 
-def check_after(extension: Extension | None, process: Process) -> None:
-    """Raise a ``Failure`` unless this process, which has taken such a filter, runs that library."""
-    if extension:
-        check_loaded(extension, process)
+    def __init__(self, extension: Extension | None, second_runtime: str) -> None:
+        self._extension = extension
+        self._second_runtime = second_runtime
+        self._look: Look | None = None
+
+    def check_before(self, process: Process) -> None:
+        """Raise a ``Failure`` unless this process may be handed a filter that uses this library."""
+        if self._extension:
+            check_file(self._extension)
+            self._look = Look(self._extension, process)
+            self._look.check_not_replaced()
+            self._look.check_runtime(self._second_runtime)
+
+    def check_after(self, process: Process) -> None:
+        """Raise a ``Failure`` unless this process, which has taken such a filter, runs that library."""
+        if self._extension:
+            self._look = Look(self._extension, process)
+            self._look.check_loaded()
+
+    def loaded(self) -> Loaded | None:
+        """The proof that what was looked at last runs the library; raises ``extension_not_loaded`` if it does not."""
+        return self._look.check_loaded() if self._look else None
 
 
 def check_file(extension: Extension) -> None:
@@ -74,52 +90,64 @@ class Loaded(t.NamedTuple):
     inode: int
 
 
-def check_not_replaced(extension: Extension, process: Process) -> None:
-    """Raise ``extension_replaced`` if the process has loaded another file under this path.
+class Look:
+    """What a process has mapped now, and how the file of an extension would show there."""
 
-    A loaded path is never read again: Envoy would run the old code with the new configuration.
-    """
-    own = _as_the_kernel_tells(extension.path)
-    for library in _process.libraries(process.pid):
-        if library.path == own.path and library != own:
+    def __init__(self, extension: Extension, process: Process) -> None:
+        self._extension = extension
+        self._pid = process.pid
+        self._own = _as_the_kernel_tells(extension.path)
+        self._libraries = _process.libraries(process.pid)
+
+    def check_not_replaced(self) -> None:
+        """Raise ``extension_replaced`` if the process has loaded another file under this path.
+
+        A loaded path is never read again: Envoy would run the old code with the new configuration.
+        """
+        for library in self._libraries:
+            if library.path == self._own.path and library != self._own:
+                path = self._extension.path
+                raise Failure(
+                    "extension_replaced",
+                    f"extension: Envoy (PID {self._pid}) has loaded another file under {path}, which was "
+                    "replaced since, and would go on with the old code. Give the new code a new path, as "
+                    "moe.gateway.envoy_extensions does, or restart Envoy. Nothing has changed.",
+                    path=path,
+                )
+
+    def check_loaded(self) -> Loaded:
+        """Raise ``extension_not_loaded`` unless the process has this very file mapped."""
+        path = self._extension.path
+        if self._own not in self._libraries:
             raise Failure(
-                "extension_replaced",
-                f"extension: Envoy (PID {process.pid}) has loaded another file under {extension.path}, which was "
-                "replaced since, and would go on with the old code. Give the new code a new path, as "
-                "moe.gateway.envoy_extensions does, or restart Envoy. Nothing has changed.",
-                path=extension.path,
+                "extension_not_loaded", f"Envoy (PID {self._pid}) has taken the filter but not loaded {path}."
+            )
+        return Loaded(path, self._extension.sha256, self._pid, self._own.device, self._own.inode)
+
+    def check_runtime(self, policy: str) -> None:
+        """Raise ``hot_restart_needed`` where the extension would bring a second Go runtime, and policy forbids that."""
+        path = self._extension.path
+        others = [library for library in self._libraries if library != self._own]
+        here = self._own in self._libraries
+        # Nothing more is read where it has been loaded before, as at every run but the first.
+        runtimes = [] if here or not is_go(path) else [other for other in others if _has_go(other)]
+        if _decision.way(here, bool(runtimes), policy) == "hot_restart":
+            other = runtimes[0].path
+            raise Failure(
+                "hot_restart_needed",
+                f"extension: found Go code in Envoy (PID {self._pid}), of {other}, expected none beside that of "
+                f"{path}: Go supports one runtime in a process, so a new Envoy has to load it. Restart Envoy, or "
+                "set envoy_extensions_second_runtime (second_runtime of the module) to side_by_side. "
+                "Nothing has changed.",
+                loaded=other,
+                wanted=path,
+                pid=self._pid,
             )
 
 
 def check_loaded(extension: Extension, process: Process) -> Loaded:
     """Raise ``extension_not_loaded`` unless the process has this very file mapped."""
-    own = _as_the_kernel_tells(extension.path)
-    if own not in _process.libraries(process.pid):
-        raise Failure(
-            "extension_not_loaded", f"Envoy (PID {process.pid}) has taken the filter but not loaded {extension.path}."
-        )
-    return Loaded(extension.path, extension.sha256, process.pid, own.device, own.inode)
-
-
-def check_runtime(extension: Extension, process: Process, policy: str) -> None:
-    """Raise ``hot_restart_needed`` where the extension would bring a second Go runtime, and policy forbids that."""
-    own = _as_the_kernel_tells(extension.path)
-    libraries = _process.libraries(process.pid)
-    others = [library for library in libraries if library != own]
-    here = own in libraries
-    # Nothing more is read where it has been loaded before, as at every run but the first.
-    runtimes = [] if here or not is_go(extension.path) else [other for other in others if _has_go(other)]
-    if _decision.way(here, bool(runtimes), policy) == "hot_restart":
-        other = runtimes[0].path
-        raise Failure(
-            "hot_restart_needed",
-            f"extension: found Go code in Envoy (PID {process.pid}), of {other}, expected none beside that of "
-            f"{extension.path}: Go supports one runtime in a process, so a new Envoy has to load it. Restart Envoy, or "
-            "set envoy_extensions_second_runtime (second_runtime of the module) to side_by_side. Nothing has changed.",
-            loaded=other,
-            wanted=extension.path,
-            pid=process.pid,
-        )
+    return Look(extension, process).check_loaded()
 
 
 def _has_go(library: Library) -> bool:

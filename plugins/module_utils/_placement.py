@@ -19,8 +19,8 @@ import typing as t
 from ansible_collections.moe.gateway.plugins.module_utils import _process
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
 from ansible_collections.moe.gateway.plugins.module_utils._log import reasons
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files
 
 _VALIDATION_TIMEOUT = 60.0
 _ADMIN_TIMEOUT = 5.0

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import filecmp
 import os
 import socket
 import struct
@@ -43,6 +42,9 @@ def binary(pid: int) -> str:
 
 def replaced(pid: int) -> str | None:
     """The path that a process was started from, if there is a file by now that holds something else."""
+    # Most runs don't ask for this, and every import costs each run a part of a millisecond.
+    import filecmp
+
     link = f"/proc/{pid}/exe"
     try:
         path = os.readlink(link)

@@ -21,8 +21,6 @@ from ansible_collections.moe.gateway.plugins.module_utils._engines import (
     with_library,
 )
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
-from ansible_collections.moe.gateway.plugins.module_utils._history import Wanted as Generation
-from ansible_collections.moe.gateway.plugins.module_utils._history import choose
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import (
     CLUSTERS,
     LISTENERS,
@@ -34,6 +32,8 @@ from ansible_collections.moe.gateway.plugins.module_utils._resolve import kept_e
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Desired, Gateway
 from ansible_collections.moe.gateway.plugins.module_utils._twin import Twin
+from ansible_collections.moe.gateway.plugins.module_utils._way_back import Wanted as Generation
+from ansible_collections.moe.gateway.plugins.module_utils._way_back import choose
 
 
 class Revision(t.NamedTuple):

@@ -4,21 +4,21 @@
 """The transaction: resolve, validate, publish, confirm; restore what was there if Envoy refuses, and say why.
 
 The same for every kind of configuration (see ``_kinds``). Files, admin interface, validator and clock are handed in.
+Here it finds out what there is to do; ``_execution`` does it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import re
+import socket
 import time
 import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils import _process
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Peer, Server
 from ansible_collections.moe.gateway.plugins.module_utils._decision import (
-    Confirmed,
     Disk,
     Plan,
     Process,
@@ -27,18 +27,16 @@ from ansible_collections.moe.gateway.plugins.module_utils._decision import (
 )
 from ansible_collections.moe.gateway.plugins.module_utils._engines import type_name
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
-from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept
+from ansible_collections.moe.gateway.plugins.module_utils._history import Kept
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS, LISTENERS, Kind, pointers
-from ansible_collections.moe.gateway.plugins.module_utils._log import Log
-from ansible_collections.moe.gateway.plugins.module_utils._revision import Version, mask
-from ansible_collections.moe.gateway.plugins.module_utils._store import Publish, Record, Shelf, Store, now
+from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
+from ansible_collections.moe.gateway.plugins.module_utils._store import Record, Shelf, Store
 
 if t.TYPE_CHECKING:
     from ansible_collections.moe.gateway.plugins.module_utils._validator import Validator
 
-#: Seconds between two looks at Envoy while it takes an update: short at first, since it takes one in a millisecond.
-_FIRST_PAUSE = 0.0005
-_LONGEST_PAUSE = 0.02
+#: Seconds between two looks at an Envoy that starts.
+_PAUSE = 0.02
 
 
 class Desired(t.NamedTuple):
@@ -149,55 +147,16 @@ class Gateway:
 
         Raises a :class:`Failure`; where the live file had been replaced by then, the last good content is back.
         """
-        kind, desired, shelf, plan, version, disk, record, running, server = prepared
+        plan, record = prepared.plan, prepared.record
         before = record.view if record else {}
-        previous = disk.version or (record.confirmed.version if record else None)
-        outcome = Outcome(plan, version, previous, None, server, before, running.process)
-        if not self.write:
+        previous = prepared.disk.version or (record.confirmed.version if record else None)
+        outcome = Outcome(plan, prepared.version, previous, None, prepared.server, before, prepared.running.process)
+        if not self.write or (plan.action == "none" and not plan.note):
             return outcome
-        if plan.action == "none":
-            if plan.note:
-                change = record.change if record and record.confirmed.version == version else None
-                change = change or Change(now(), "noted", None, self.origin)
-                shelf.confirm(_record(version, running, desired.view, change), self.keep)
-            return outcome
-        log = Log(server.log_path, running.process.pid)
-        spare = shelf.last_good(record)
-        if record is None and disk.version and disk.version.generation in shelf.generations():
-            # The record was lost, but what is in service is ours, and was kept because a run had confirmed it.
-            spare = shelf.content()
-        change = self._change(prepared, previous)
-        same = record and shelf.digest(spare) == record.confirmed.version.digest
-        again = Change(change.at, "restored", str(version), self.origin, *_source(record if same else None))
-        notes = (desired.view, change), (before, again)
-        publish = shelf.publish(desired.content, spare, version, self.clock, notes)
-        try:
-            running, server = self._confirm(kind, version, running)
-            propagation = (self.clock() - publish.renamed) * 1000
-            desired.check_after(running.process)
-            if not publish.untouched():
-                raise Failure("changed_meanwhile", f"{shelf.live} was changed by somebody else during this run.")
-        except Failure as failure:
-            raise self._restore(publish, before, again, failure, log, desired.secrets) from failure
-        except Exception as error:
-            failure = Failure("internal_error", f"{type(error).__name__}: {error}")
-            raise self._restore(publish, before, again, failure, log, desired.secrets) from error
-        publish.accept(_record(version, running, desired.view, change), self.keep)
-        return outcome._replace(propagation_ms=propagation, server=server, process=running.process)
+        # Every import costs each run some milliseconds; most have nothing to do.
+        from ansible_collections.moe.gateway.plugins.module_utils._execution import execute
 
-    def _change(self, prepared: Prepared, previous: Version | None) -> Change:
-        """How what is about to be published came to be."""
-        source, action, record = prepared.desired.source, prepared.plan.action, prepared.record
-        taken: tuple[str | None, str | None] = (None, None)
-        if source and source.change and source.change.source:
-            taken = source.change.source, source.change.source_at
-        elif source:
-            taken = str(source.version), source.change.at if source.change else None
-        elif record and record.confirmed.version.digest == prepared.version.digest:
-            taken = _source(record)
-        if source and action == "published":
-            action = "rolled_back"
-        return Change(now(), action, str(previous) if previous else None, self.origin, *taken)
+        return execute(self, prepared, outcome)
 
     def purge(self, kind: Kind) -> bool:
         """Remove all files of a filter that has left the chain; whether there were any. The store is locked."""
@@ -212,7 +171,9 @@ class Gateway:
                 "the next start. Take it out of the listener first. Nothing has changed.",
             )
         if self.write:
-            shelf.purge()
+            from ansible_collections.moe.gateway.plugins.module_utils._publish import purge
+
+            purge(shelf)
         return True
 
     def _server(self) -> Server:
@@ -227,7 +188,7 @@ class Gateway:
             if self.clock() >= deadline:
                 message = f"Envoy is {server.state}: it has not begun to serve. Nothing has changed; try again."
                 raise Failure("envoy_starting", message)
-            time.sleep(_LONGEST_PAUSE)
+            time.sleep(_PAUSE)
 
     def _subscription(
         self, kind: Kind, shelf: Shelf, server: Server, process: Process, listeners: list[t.Any]
@@ -268,88 +229,6 @@ class Gateway:
             if name not in self.admin.stats(f"^{re.escape(name)}$"):
                 raise Failure("wrong_gateway", f"Envoy has no statistic {name}; does its stats_config leave it out?")
         return running, sources[shelf.live]
-
-    def _confirm(self, kind: Kind, version: Version, before: Running | None) -> tuple[Running, Server]:
-        """Wait until Envoy's counters show that it has taken ``version`` and put it to use, or has refused it.
-
-        :param before: the counters before the publish; without them a refusal can't be told from an earlier one.
-        """
-        deadline = self.clock() + self.timeout
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                process = self.admin.peer().process
-                running = self.admin.running(kind, process)
-                if before and process != before.process:
-                    # Envoy was restarted meanwhile and counts from the beginning; it has read the file at its start.
-                    before = Running(process, "", 0, 0, 0)
-                if running and running.text == str(version):
-                    if before and running.rejected > before.rejected:
-                        # Two subscriptions of one filter's name count in the same statistics: one took it, one did not.
-                        raise Failure("refused_by_envoy", "Envoy refuses it in one of its listeners")
-                    warming = self.admin.stats("^(" + "|".join(kind.warming) + ")$") if kind.warming else {}
-                    server = self.admin.server()
-                    if server.state == "LIVE" and not any(warming.values()):
-                        return running, server
-                    state = "has taken the update but not yet put it to use"
-                else:
-                    state = f"still runs {(running and running.text) or 'nothing'}"
-            except Failure as failure:
-                # A service manager may be starting it again.
-                if failure.code != "envoy_down" or self.clock() >= deadline:
-                    raise
-                time.sleep(_LONGEST_PAUSE)
-                continue
-            if before and running and (running.rejected > before.rejected or running.failed > before.failed):
-                raise Failure("refused_by_envoy", "Envoy refuses it")
-            if self.clock() >= deadline:
-                message = f"Envoy {state} {self.timeout:g} s after version {version} was published."
-                raise Failure("not_confirmed", message)
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-
-    def _restore(
-        self,
-        publish: Publish,
-        view: dict[str, t.Any],
-        change: Change,
-        failure: Failure,
-        log: Log,
-        secrets: t.Collection[str],
-    ) -> Failure:
-        """Put the last good content back, and return the failure to raise."""
-        kind = publish.shelf.kind
-        try:
-            before = self.admin.running(kind, self.admin.peer().process)
-        except Failure:
-            # Envoy may hang, or have ended: it reads the file when it comes back.
-            before = None
-        publish.restore()
-        text, details = failure.message, {**failure.details, "refused_version": str(publish.version)}
-        if failure.code == "refused_by_envoy":
-            details["reason"] = mask(log.reasons(secrets), secrets)
-            text = f"Envoy refuses version {publish.version}: {details['reason'] or 'only its log tells why'}."
-        # Also where the last good content should have been kept and is not.
-        fallback = publish.back.digest == publish.shelf.digest(kind.fallback)
-        what = f"Now {kind.fallback_name}" if fallback else f"The last good configuration (version {publish.back})"
-        try:
-            running, _server = self._confirm(kind, publish.back, before)
-            publish.restored(_record(publish.back, running, view, change), self.keep)
-            details["restored"] = str(publish.back)
-            what = f"{what} is in service again."
-        except Failure as again:
-            details["restored"] = "on disk"
-            what = f"{what} is on disk again, not seen in service: {again.message}"
-        return Failure(failure.code, f"{kind.name}: {text} {what}", **details)
-
-
-def _record(version: Version, running: Running, view: dict[str, t.Any], change: Change) -> Record:
-    return Record(Confirmed(version, running.process, running.rejected, running.failed), view, now(), change)
-
-
-def _source(record: Record | None) -> tuple[str | None, str | None]:
-    """Where a rollback took from what was confirmed last, if it was one."""
-    return (record.change.source, record.change.source_at) if record and record.change else (None, None)
 
 
 def _hot_restart_needed(kind: Kind, process: Process, desired: Desired) -> Failure:
@@ -406,6 +285,7 @@ def _endpoint(address: t.Any) -> tuple[str, int] | None:
     host, port = found.get("address"), str(found.get("port_value"))
     if not isinstance(host, str) or not re.fullmatch("[1-9][0-9]{0,4}", port):
         return None
-    with contextlib.suppress(ValueError):
-        host = str(ipaddress.ip_address(host))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.suppress(OSError, ValueError):
+        host = socket.inet_ntop(family, socket.inet_pton(family, host))
     return host, int(port)

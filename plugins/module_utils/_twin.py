@@ -15,7 +15,8 @@ import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Store
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
+from ansible_collections.moe.gateway.plugins.module_utils._store import Store
 
 #: In the state of a twin: which process runs with the files that it was made from.
 _MARK = "twin"

@@ -17,9 +17,9 @@ import typing as t
 from ansible_collections.moe.gateway.plugins.module_utils import _process, _removal
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
 from ansible_collections.moe.gateway.plugins.module_utils._removal import Entry, Places
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files
 
 #: What the role envoy puts into the comment of a user that it makes.
 MARK = "made by moe.gateway"

@@ -239,10 +239,10 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _library, _probe
+from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _library
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import filter_kind
-from ansible_collections.moe.gateway.plugins.module_utils._resolve import Revision, revision
+from ansible_collections.moe.gateway.plugins.module_utils._resolve import revision
 from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets, literal_secrets
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Desired, Gateway
 
@@ -251,16 +251,31 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     """The result of the module; a ``Failure`` where there is none."""
     kind = filter_kind(params["name"])
     secrets = check_secrets(params["secrets"])
-    probes = _probe.probes(params["probe"], secrets)
+    probe = _probes(params, secrets)
     if params["state"] == "absent" and (params["purge"] or not gateway.shelf(kind).exists()):
         purged = params["purge"] and gateway.purge(kind)
         return {"changed": purged, "action": "removed" if purged else "none", "found": []}
     wanted = revision(params, secrets, gateway.key)
-    outcome = gateway.execute(gateway.prepare(kind, _desired(wanted, secrets, probes, params)))
+    library = _library.Use(wanted.extension, params["second_runtime"])
+
+    def check_after(process: Process) -> None:
+        library.check_after(process)
+        probe()
+
+    outcome = gateway.execute(
+        gateway.prepare(
+            kind,
+            Desired(
+                wanted.content,
+                wanted.view,
+                secrets=tuple(secrets.values()),
+                check_before=library.check_before,
+                check_after=check_after,
+            ),
+        )
+    )
     action = outcome.plan.action
-    loaded = None
-    if wanted.extension and (gateway.write or action == "none"):
-        loaded = _library.check_loaded(wanted.extension, outcome.process)._asdict()
+    loaded = library.loaded() if gateway.write or action == "none" else None
     return {
         "changed": action != "none",
         "action": "removed" if params["state"] == "absent" and action == "published" else action,
@@ -270,7 +285,7 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
         "propagation_ms": outcome.propagation_ms,
         "restart_epoch": outcome.server.restart_epoch,
         "uptime_s": outcome.server.uptime,
-        "loaded": loaded,
+        "loaded": loaded._asdict() if loaded else None,
         "found": outcome.plan.found,
         "diff": {
             "before_header": f"{kind.name} {outcome.previous or ''}".strip(),
@@ -281,18 +296,20 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     }
 
 
-def _desired(
-    wanted: Revision, secrets: dict[str, str], probes: list[_probe.Probe], params: dict[str, t.Any]
-) -> Desired:
-    def before(process: Process) -> None:
-        _library.check_before(wanted.extension, process, params["second_runtime"])
+def _probes(params: dict[str, t.Any], secrets: dict[str, str]) -> t.Callable[[], None]:
+    """What makes the requests of the option ``probe``, which is read here."""
+    if not params["probe"]:
+        return lambda: None
+    # Most filters have none, and every import costs each run some milliseconds.
+    from ansible_collections.moe.gateway.plugins.module_utils import _probe
 
-    def after(process: Process) -> None:
-        _library.check_after(wanted.extension, process)
+    probes = _probe.probes(params["probe"], secrets)
+
+    def run() -> None:
         for probe in probes:
             _probe.run(probe, params["timeout"])
 
-    return Desired(wanted.content, wanted.view, secrets=tuple(secrets.values()), check_before=before, check_after=after)
+    return run
 
 
 def main() -> None:

@@ -237,7 +237,8 @@ from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, S
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process, Running, decide
 from ansible_collections.moe.gateway.plugins.module_utils._desired import wanted
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, conclude, invalid
-from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept, moment
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
+from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import (
     CLUSTERS,
     LISTENERS,
@@ -247,7 +248,8 @@ from ansible_collections.moe.gateway.plugins.module_utils._kinds import (
 )
 from ansible_collections.moe.gateway.plugins.module_utils._resolve import kept_extension
 from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Record, Shelf, Store
+from ansible_collections.moe.gateway.plugins.module_utils._store import Record, Shelf, Store
+from ansible_collections.moe.gateway.plugins.module_utils._way_back import moment
 
 #: ``dynamicmodulescustom`` is the default prefix of what dynamic modules count.
 _COUNTERS = "|".join(

@@ -166,9 +166,10 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _config, _history, _library, _probe
+from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _config, _library, _probe, _way_back
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._history import Kept
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS, LISTENERS, Kind, filter_kind, pointers
 from ansible_collections.moe.gateway.plugins.module_utils._resolve import kept_extension, kept_secrets
 from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets
@@ -187,8 +188,8 @@ def _both(versions: dict[str, str], gateway: Gateway) -> dict[str, t.Any]:
     found = []
     for kind in (CLUSTERS, LISTENERS):
         shelf = gateway.shelf(kind)
-        wanted = _history.Wanted(version=versions[kind.name])
-        found.append(_history.choose(shelf.history(), shelf.in_service(shelf.record()), wanted, kind.name))
+        wanted = _way_back.Wanted(version=versions[kind.name])
+        found.append(_way_back.choose(shelf.history(), shelf.in_service(shelf.record()), wanted, kind.name))
     clusters, listeners = found
     filters = sorted({name for name, _path, _types in pointers(listeners.content)})
     return _config.bring(gateway, clusters.content, listeners.content, filters, (clusters, listeners))
@@ -198,10 +199,10 @@ def _filter(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     kind = filter_kind(params["name"])
     secrets = check_secrets(params["secrets"])
     probes = _probe.probes(params["probe"], secrets)
-    at = params["at"] and _history.moment(params["at"], "at")
-    wanted = _history.Wanted(params["generation"], params["version"], at)
+    at = params["at"] and _way_back.moment(params["at"], "at")
+    wanted = _way_back.Wanted(params["generation"], params["version"], at)
     shelf = gateway.shelf(kind)
-    source = _history.choose(shelf.history(), shelf.in_service(shelf.record()), wanted, kind.name)
+    source = _way_back.choose(shelf.history(), shelf.in_service(shelf.record()), wanted, kind.name)
     desired = _desired(kind, source, secrets, probes, params)
     outcome = gateway.execute(gateway.prepare(kind, desired))
     action = outcome.plan.action
@@ -229,13 +230,13 @@ def _filter(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
 
 
 def _desired(
-    kind: Kind, source: _history.Kept, secrets: dict[str, str], probes: list[_probe.Probe], params: dict[str, t.Any]
+    kind: Kind, source: Kept, secrets: dict[str, str], probes: list[_probe.Probe], params: dict[str, t.Any]
 ) -> Desired:
-    extension = kept_extension(source.content)
+    library = _library.Use(kept_extension(source.content), params["second_runtime"])
 
     def before(process: Process) -> None:
         try:
-            _library.check_before(extension, process, params["second_runtime"])
+            library.check_before(process)
         except Failure as failure:
             if failure.code == "hot_restart_needed":
                 # What "previous" leads to changes with the hot restart.
@@ -252,7 +253,7 @@ def _desired(
             ) from failure
 
     def after(process: Process) -> None:
-        _library.check_after(extension, process)
+        library.check_after(process)
         for probe in probes:
             _probe.run(probe, params["timeout"])
 

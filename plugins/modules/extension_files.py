@@ -112,7 +112,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import _extension_files, _placement
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, conclude, invalid
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Store
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
+from ansible_collections.moe.gateway.plugins.module_utils._store import Store
 
 
 def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
 
 
 def main() -> None:

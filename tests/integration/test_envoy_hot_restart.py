@@ -28,7 +28,8 @@ from real import (
 )
 from supervised import Supervised, load, only
 
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Store
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
+from ansible_collections.moe.gateway.plugins.module_utils._store import Store
 from ansible_collections.moe.gateway.plugins.module_utils._twin import Twin
 
 AUTH = {"name": "basic_auth", "engine": "dynamic_module"}

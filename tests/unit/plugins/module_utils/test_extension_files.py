@@ -13,7 +13,7 @@ import os
 
 import pytest
 
-from ansible_collections.moe.gateway.plugins.module_utils import _store
+from ansible_collections.moe.gateway.plugins.module_utils import _files
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 from ansible_collections.moe.gateway.plugins.modules import extension_files
 
@@ -145,7 +145,7 @@ def test_a_revision_that_can_not_be_read_stops_it(host, monkeypatch):
     def damaged(_files, name):
         raise OSError(errno.EIO, os.strerror(errno.EIO), name)
 
-    monkeypatch.setattr(_store.Files, "read", damaged)
+    monkeypatch.setattr(_files.Files, "read", damaged)
     with pytest.raises(Failure, match="The revisions in .* can't be read") as caught:
         host.run()
     assert caught.value.code == "file_error"
@@ -175,12 +175,12 @@ def test_files_that_end_during_a_look_are_no_failure(host, monkeypatch):
     old = host.put("old")
     path = host.directory / "state" / "filters" / "f" / "7.json"
     path.write_text("{}")
-    read = _store.Files.read
+    read = _files.Files.read
 
     def vanishing(files, name):
         if name == str(path):
             path.unlink()
         return read(files, name)
 
-    monkeypatch.setattr(_store.Files, "read", vanishing)
+    monkeypatch.setattr(_files.Files, "read", vanishing)
     assert host.run(collect=False)["unused"] == [str(old)]

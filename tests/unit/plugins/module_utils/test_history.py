@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
-from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept, Wanted, choose, moment
+from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
+from ansible_collections.moe.gateway.plugins.module_utils._way_back import Wanted, choose, moment
 
 A, B, C = ("a" * 16, "b" * 16, "c" * 16)
 

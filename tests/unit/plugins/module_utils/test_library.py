@@ -19,6 +19,7 @@ from ansible_collections.moe.gateway.plugins.module_utils import _library, _proc
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
 from ansible_collections.moe.gateway.plugins.module_utils._engines import Extension
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._library import Look, Use
 
 CODE = b"\x7fELF code" * 300_000  # more than is read at once
 
@@ -128,12 +129,12 @@ def test_a_named_pipe_is_not_waited_for(tmp_path):
 
 def test_the_library_is_loaded(library):
     with loaded(library):
-        _library.check_not_replaced(library, me())
+        Look(library, me()).check_not_replaced()
         _library.check_loaded(library, me())
 
 
 def test_the_library_is_not_loaded_yet(library):
-    _library.check_not_replaced(library, me())
+    Look(library, me()).check_not_replaced()
     failure = refused("extension_not_loaded", _library.check_loaded, library, me())
     assert str(os.getpid()) in failure.message
     assert library.path in failure.message
@@ -149,7 +150,7 @@ def test_the_process_runs_what_was_there_before(library):
     """The same path is never read again: Envoy would go on with the old code and report success."""
     with loaded(library):
         replace(library)
-        failure = refused("extension_replaced", _library.check_not_replaced, library, me())
+        failure = refused("extension_replaced", Look(library, me()).check_not_replaced)
         assert library.path in failure.message
         assert "Nothing has changed." in failure.message
         refused("extension_not_loaded", _library.check_loaded, library, me())
@@ -159,7 +160,7 @@ def test_a_library_that_was_copied_again_and_loaded_again(library):
     with loaded(library):
         replace(library)
         with loaded(library):
-            refused("extension_replaced", _library.check_not_replaced, library, me())
+            refused("extension_replaced", Look(library, me()).check_not_replaced)
             _library.check_loaded(library, me())
 
 
@@ -172,14 +173,14 @@ def linked(library, tmp_path):
 
 def test_a_library_behind_a_link_is_loaded(linked):
     with loaded(linked):
-        _library.check_not_replaced(linked, me())
+        Look(linked, me()).check_not_replaced()
         _library.check_loaded(linked, me())
 
 
 def test_a_library_behind_a_link_was_replaced(linked):
     with loaded(linked):
         replace(linked)
-        refused("extension_replaced", _library.check_not_replaced, linked, me())
+        refused("extension_replaced", Look(linked, me()).check_not_replaced)
 
 
 # Go
@@ -233,23 +234,23 @@ def test_a_second_go_runtime_is_refused_or_not(tmp_path, removed):
     with loaded(old):
         if removed:
             os.unlink(old.path)
-        failure = refused("hot_restart_needed", _library.check_runtime, new, me(), "hot_restart")
+        failure = refused("hot_restart_needed", Look(new, me()).check_runtime, "hot_restart")
         assert f"(PID {os.getpid()}), of {old.path}, expected none beside that of {new.path}" in failure.message
         assert failure.details == {"loaded": old.path, "wanted": new.path, "pid": os.getpid()}
-        _library.check_runtime(new, me(), "side_by_side")
+        Look(new, me()).check_runtime("side_by_side")
         with loaded(new):
-            _library.check_runtime(new, me(), "hot_restart")
+            Look(new, me()).check_runtime("hot_restart")
 
 
 @pytest.mark.parametrize(("old", "new"), [(GO, C), (C, GO), (C, C + b"new")])
 def test_what_brings_no_second_go_runtime(tmp_path, old, new):
     old, new = placed(tmp_path, old), placed(tmp_path, new)
     with loaded(old):
-        _library.check_runtime(new, me(), "hot_restart")
+        Look(new, me()).check_runtime("hot_restart")
 
 
 def test_the_first_go_runtime(tmp_path):
-    _library.check_runtime(placed(tmp_path, GO), me(), "hot_restart")
+    Look(placed(tmp_path, GO), me()).check_runtime("hot_restart")
 
 
 def test_the_proof(library):
@@ -263,5 +264,5 @@ def test_the_proof(library):
 def test_an_empty_file_is_one_that_nobody_has_mapped(tmp_path):
     empty = extension(tmp_path, b"")
     open(empty.path, "wb").close()
-    _library.check_before(empty, me(), "hot_restart")
+    Use(empty, "hot_restart").check_before(me())
     refused("extension_not_loaded", _library.check_loaded, empty, me())

@@ -14,12 +14,14 @@ import stat
 
 import pytest
 
+from ansible_collections.moe.gateway.plugins.module_utils import _publish
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Confirmed, Disk, Process
 from ansible_collections.moe.gateway.plugins.module_utils._engines import DENY, TYPE_PREFIX
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS, LISTENERS, filter_kind
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Record, Shelf, Store
+from ansible_collections.moe.gateway.plugins.module_utils._store import Record, Shelf, Store
 
 BASIC_AUTH = TYPE_PREFIX + "envoy.extensions.filters.http.basic_auth.v3.BasicAuth"
 PROCESS = Process(100, 5000)
@@ -74,7 +76,7 @@ def published(shelf, what, confirm=True, keep=5):
     """Publish the way that a transaction does; its version."""
     last = shelf.record()
     version = Version(shelf.digest(what), shelf.next_generation(last))
-    publish = shelf.publish(what, shelf.last_good(last), version)
+    publish = _publish.publish(shelf, what, shelf.last_good(last), version)
     if confirm:
         publish.accept(record(version), keep)
     return version
@@ -104,7 +106,7 @@ def shelf(tmp_path):
 
 def test_a_publish_writes_what_envoy_reads(shelf):
     version = Version(shelf.digest(content()), 1)
-    shelf.publish(content(), shelf.kind.fallback, version)
+    _publish.publish(shelf, content(), shelf.kind.fallback, version)
     with open(shelf.live, "rb") as file:
         assert json.load(file) == shelf.kind.document(content(), version)
     assert shelf.disk() == Disk(version)
@@ -133,7 +135,7 @@ def test_nothing_is_left_staged_after_a_publish(shelf, tmp_path):
 
 
 def test_what_stands_in_is_told_from_a_revision(shelf):
-    assert shelf.install()
+    assert _publish.install(shelf)
     assert shelf.disk().initial
     assert shelf.content() == DENY
     published(shelf, content())
@@ -416,7 +418,7 @@ def test_the_number_of_the_way_back_is_used_up_too(shelf):
     """A refused publish is followed by the last good content as the next generation, so both numbers are gone."""
     published(shelf, content("good"))
     version = Version(shelf.digest(content("bad")), 2)
-    publish = shelf.publish(content("bad"), shelf.last_good(shelf.record()), version)
+    publish = _publish.publish(shelf, content("bad"), shelf.last_good(shelf.record()), version)
     assert publish.back == Version(shelf.digest(content("good")), 3)
     publish.restore()
     assert shelf.disk() == Disk(publish.back)
@@ -470,7 +472,7 @@ def test_what_is_in_service_is_kept_though_others_are_newer(shelf):
     version = published(shelf, content("one"))
     for number in (7, 8, 9):
         write_generation(shelf, number)
-    shelf.confirm(record(version), keep=2)
+    _publish.confirm(shelf, record(version), keep=2)
     assert shelf.generations() == [1, 9]
 
 
@@ -496,7 +498,7 @@ def test_files_of_others_among_the_generations_are_left_alone(shelf):
 def test_a_record_comes_back(shelf):
     version = published(shelf, content(), confirm=False)
     note = Record(Confirmed(version, Process(7, 8), 3, 4), {"config": {"realm": "ä"}}, "2030-01-31T12:00:00Z")
-    shelf.confirm(note, 5)
+    _publish.confirm(shelf, note, 5)
     assert shelf.record() == note
     assert shelf.generations() == [1]
 
@@ -571,19 +573,19 @@ def test_without_its_generation_the_last_good_content_is_the_refusal_of_all(shel
 
 
 def test_a_deny_is_installed_once_and_only_where_nothing_stands(shelf):
-    assert shelf.install()
+    assert _publish.install(shelf)
     before = files_below_store(shelf)
-    assert not shelf.install()
+    assert not _publish.install(shelf)
     assert files_below_store(shelf) == before
     published(shelf, content())
-    assert not shelf.install()
+    assert not _publish.install(shelf)
     assert shelf.content() == content()
 
 
 def test_install_puts_the_last_good_content_back(shelf):
     published(shelf, content())
     os.unlink(shelf.live)
-    assert shelf.install()
+    assert _publish.install(shelf)
     assert shelf.content() == content()
     assert shelf.disk() == Disk(Version(shelf.digest(content()), 2))
 
@@ -593,7 +595,7 @@ def test_install_leaves_a_link_to_the_next_publish(shelf, target):
     """It is not missing, and whoever put it there may have had a reason: the publish of the filter tells of it."""
     os.makedirs(os.path.dirname(shelf.live))
     os.symlink(target, shelf.live)
-    assert not shelf.install()
+    assert not _publish.install(shelf)
     assert os.readlink(shelf.live) == target
 
 
@@ -601,10 +603,10 @@ def test_purge_leaves_nothing(shelf, tmp_path):
     published(shelf, content("one"))
     published(shelf, content("two"))
     assert shelf.exists()
-    shelf.purge()
+    _publish.purge(shelf)
     assert files_below(tmp_path) == {}
     assert not shelf.exists()
-    shelf.purge()
+    _publish.purge(shelf)
     assert shelf.next_generation(None) == 1
 
 
@@ -727,7 +729,7 @@ def publish_and_accept(shelf):
 def publish_and_restore(shelf):
     last = shelf.record()
     version = Version(shelf.digest(content("new")), shelf.next_generation(last))
-    publish = shelf.publish(content("new"), shelf.last_good(last), version)
+    publish = _publish.publish(shelf, content("new"), shelf.last_good(last), version)
     publish.restore()
     publish.restored(record(publish.back), 2)
 
@@ -735,11 +737,11 @@ def publish_and_restore(shelf):
 def note(shelf):
     version = shelf.disk().version
     if version:
-        shelf.confirm(record(version, rejected=7), 2)
+        _publish.confirm(shelf, record(version, rejected=7), 2)
 
 
 def install(shelf):
-    shelf.install()
+    _publish.install(shelf)
 
 
 def make_key(shelf):
@@ -870,7 +872,7 @@ def test_the_way_back_needs_no_space(shelf):
     """All that it needs was written before the live file changed: it renames and removes, and writes but a record."""
     prepare_old(shelf)
     shelf.files = Faulty()
-    publish = shelf.publish(content("new"), content("old"), Version(shelf.digest(content("new")), 3))
+    publish = _publish.publish(shelf, content("new"), content("old"), Version(shelf.digest(content("new")), 3))
     shelf.files.steps.clear()
     publish.restore()
     assert [step.split(" ")[0] for step in shelf.files.steps] == ["rename", "sync"]
@@ -878,7 +880,7 @@ def test_the_way_back_needs_no_space(shelf):
 
 
 def test_a_refused_publish_is_told_apart_from_a_foreign_edit(shelf):
-    publish = shelf.publish(content(), DENY, Version(shelf.digest(content()), 1))
+    publish = _publish.publish(shelf, content(), DENY, Version(shelf.digest(content()), 1))
     assert publish.untouched()
     write(b"{}")(shelf)
     assert not publish.untouched()

@@ -13,7 +13,8 @@ import pytest
 
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
-from ansible_collections.moe.gateway.plugins.module_utils._store import Files, Store
+from ansible_collections.moe.gateway.plugins.module_utils._files import Files
+from ansible_collections.moe.gateway.plugins.module_utils._store import Store
 from ansible_collections.moe.gateway.plugins.module_utils._twin import Twin
 
 OLD, NEW = Process(100, 5000), Process(101, 6000)
