@@ -26,8 +26,9 @@ from ansible_collections.moe.gateway.plugins.module_utils._files import Files
 from ansible_collections.moe.gateway.plugins.module_utils._history import Change
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS
 from ansible_collections.moe.gateway.plugins.module_utils._log import Log, reasons
+from ansible_collections.moe.gateway.plugins.module_utils._mask import mask
 from ansible_collections.moe.gateway.plugins.module_utils._publish import confirm, now, place
-from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets, mask
+from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets
 from ansible_collections.moe.gateway.plugins.module_utils._store import Record, Shelf
 from ansible_collections.moe.gateway.plugins.module_utils._target import Revision, Target, target, texts
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Gateway

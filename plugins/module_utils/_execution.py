@@ -18,8 +18,9 @@ from ansible_collections.moe.gateway.plugins.module_utils._failure import Failur
 from ansible_collections.moe.gateway.plugins.module_utils._history import Change
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import Kind
 from ansible_collections.moe.gateway.plugins.module_utils._log import Log
+from ansible_collections.moe.gateway.plugins.module_utils._mask import mask
 from ansible_collections.moe.gateway.plugins.module_utils._publish import Publish, now
-from ansible_collections.moe.gateway.plugins.module_utils._revision import Version, mask
+from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
 from ansible_collections.moe.gateway.plugins.module_utils._store import Record
 
 if t.TYPE_CHECKING:

@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils import _process, _retention
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._files import explained
 from ansible_collections.moe.gateway.plugins.module_utils._retention import Kept, Used
 from ansible_collections.moe.gateway.plugins.module_utils._store import Store
 
@@ -33,13 +34,28 @@ def there(directory: str) -> list[Kept]:
 def named(store: Store, others: t.Iterable[str]) -> set[str]:
     """The digests that any revision names which is in service or kept, and any other file that Envoy starts from."""
     found: set[str] = set()
-    for data in store.revisions():
+    for data in _revisions(store):
         found |= _retention.digests(data)
     for path in others:
         for file in _files(store, path):
             with contextlib.suppress(FileNotFoundError):
                 found |= _retention.digests(store.files.read(file))
     return found
+
+
+def _revisions(store: Store) -> t.Iterator[bytes]:
+    """The bytes of every file of configuration, live or kept, whoever wrote it; what can't be read is a failure."""
+    folders = [store.directory]
+    while folders:
+        folder = folders.pop()
+        with explained(f"The revisions in {folder} can't be read"), contextlib.suppress(FileNotFoundError):
+            for name in store.files.names(folder):
+                path = os.path.join(folder, name)
+                mode = store.files.status(path).st_mode
+                if stat.S_ISDIR(mode):
+                    folders.append(path)
+                elif stat.S_ISREG(mode):
+                    yield store.files.read(path)
 
 
 def _files(store: Store, path: str) -> list[str]:

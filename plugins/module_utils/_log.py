@@ -12,7 +12,7 @@ import stat
 import time
 import typing as t
 
-from ansible_collections.moe.gateway.plugins.module_utils._revision import mask
+from ansible_collections.moe.gateway.plugins.module_utils._mask import mask
 
 LOG_LINE = re.compile(r"^\[[-0-9 :.]+\]\[\d+\]\[(\w+)\]\[([\w.-]+)\] (?:\[[^\]]*\] )?", re.MULTILINE)
 #: What Envoy repeats of what it was given: it may hold secrets. In protobuf's text form; as JSON.

@@ -18,13 +18,6 @@ from ansible_collections.moe.gateway.plugins.module_utils._failure import invali
 _REFERENCE = re.compile(r"(\$?)\$\{(\s*secrets?\b[^}]*)(\}?)", re.IGNORECASE)
 _WRITTEN = 'a reference as ${secret.NAME}, or "$${" for that very text'
 
-MASK = "********"
-
-#: So long a part of a secret is cut out as well as the whole. It is longer than "password", which reasons name.
-_PART = 9
-#: Characters of secrets beyond which only whole ones and their lines are cut out: a file of users has megabytes.
-_MOST_IN_PART = 500_000
-
 
 def canonical(value: object) -> bytes:
     """The same bytes for the same content, whatever the order of its keys."""
@@ -81,33 +74,6 @@ def check_secrets(secrets: object) -> dict[str, str]:
             what = f"a value of type {type(value).__name__}" if value != "" else "an empty string"
             raise invalid(f"secrets.{name}", what, "a non-empty string", "Quote it, if it is a number.")
     return secrets
-
-
-def mask(text: str, secrets: t.Iterable[str]) -> str:
-    """``text`` without any of ``secrets``: as they are, as JSON and JSON within JSON write them, and in part."""
-    forms = {secret for secret in secrets if secret}
-    # Of a secret of several lines Envoy quotes single ones, and reasons are told with their white space collapsed.
-    lines = {line.strip() for form in forms for line in form.splitlines()}
-    forms |= {" ".join(form.split()) for form in forms} | {line for line in lines if len(line) >= 4}
-    # The library behind regular expressions tells every byte as a character.
-    forms |= {form.encode("utf-8", "surrogatepass").decode("latin-1") for form in forms}
-    forms.discard("")
-    for _level in range(2):
-        forms |= {json.dumps(form, ensure_ascii=ascii)[1:-1] for form in forms for ascii in (True, False)}
-    parts = set(forms)
-    if sum(map(len, forms)) <= _MOST_IN_PART:
-        parts = {form[at : at + _PART] for form in forms for at in range(max(1, len(form) - _PART + 1))}
-    # Quotations that break off, such as Lua's.
-    parts |= {form[:length] + "..." for form in forms for length in range(3, min(_PART, len(form)))}
-    lengths = sorted({len(part) for part in parts})
-    # Secrets may overlap: what any of them covers is found first, and replaced then.
-    covered = bytearray(len(text))
-    for at in range(len(text)):
-        for length in lengths:
-            if text[at : at + length] in parts:
-                covered[at : at + length] = b"\1" * len(text[at : at + length])
-    pieces = re.finditer(b"\1+|\0+", bytes(covered))
-    return "".join(MASK if covered[piece.start()] else text[piece.start() : piece.end()] for piece in pieces)
 
 
 def keyed_digest(key: bytes, *parts: object) -> str:

@@ -98,20 +98,6 @@ class Store:
                 self.put(key, path)
             return key
 
-    def revisions(self) -> t.Iterator[bytes]:
-        """The bytes of every file of configuration, live or kept, whoever wrote it; what can't be read is a failure."""
-        folders = [self.directory]
-        while folders:
-            folder = folders.pop()
-            with explained(f"The revisions in {folder} can't be read"), contextlib.suppress(FileNotFoundError):
-                for name in self.files.names(folder):
-                    path = os.path.join(folder, name)
-                    mode = self.files.status(path).st_mode
-                    if stat.S_ISDIR(mode):
-                        folders.append(path)
-                    elif stat.S_ISREG(mode):
-                        yield self.files.read(path)
-
     def stage(self, data: bytes) -> str:
         """A file ready to be renamed into place."""
         path = os.path.join(self.state, f"staged-{os.urandom(8).hex()}")

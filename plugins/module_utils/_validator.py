@@ -19,7 +19,7 @@ import typing as t
 from ansible_collections.moe.gateway.plugins.module_utils._engines import GOLANG
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 from ansible_collections.moe.gateway.plugins.module_utils._log import LOG_LINE, reasons
-from ansible_collections.moe.gateway.plugins.module_utils._revision import mask
+from ansible_collections.moe.gateway.plugins.module_utils._mask import mask
 
 
 class Validator:
