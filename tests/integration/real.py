@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -81,10 +82,13 @@ def _run(program: list[str], arguments: dict[str, t.Any]) -> subprocess.Complete
     )
 
 
+def _program(module: str) -> list[str]:
+    return ["-m", f"ansible_collections.moe.gateway.plugins.modules.{module}"]
+
+
 def run_module(name: str, options: dict[str, t.Any], check: bool = False, diff: bool = False) -> Result:
     """Run a module as a process of its own, as Ansible does on a managed host."""
-    program = ["-m", f"ansible_collections.moe.gateway.plugins.modules.{name}"]
-    return Result(_run(program, {**options, "_ansible_check_mode": check, "_ansible_diff": diff}))
+    return Result(_run(_program(name), {**options, "_ansible_check_mode": check, "_ansible_diff": diff}))
 
 
 class RealGateway:
@@ -162,6 +166,12 @@ class RealGateway:
 
     def filter(self, name: str, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
         return run_module("envoy_filter", {**self.where(), "name": name, **options}, check, diff)
+
+    def filter_imports(self, name: str, **options: t.Any) -> tuple[Result, set[str]]:
+        """Run envoy_filter; its result, and which of ``module_utils`` it has imported."""
+        process = _run(["-v", *_program("envoy_filter")], {**self.where(), "name": name, **options})
+        imported = re.findall(r"^import '[\w.]+\.module_utils\.(_\w+)'", process.stderr, re.MULTILINE)
+        return Result(process), set(imported)
 
     def rollback(self, name: str, check: bool = False, diff: bool = False, **options: t.Any) -> Result:
         return run_module("envoy_rollback", {**self.where(), "name": name, **options}, check, diff)

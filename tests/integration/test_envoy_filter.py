@@ -83,6 +83,18 @@ def test_check_run_check_run(gateway, basic_auth, engine):
         assert gateway.get() == 401
 
 
+def test_nothing_to_do_imports_nothing_that_only_a_change_needs(gateway):
+    """Python compiles all that a module imports at every run: most of what a run with nothing to do takes."""
+    needed = {"_execution", "_publish", "_log", "_mask", "_validator", "_probe"}
+    probe = [{"url": f"http://127.0.0.1:{gateway.port}/", "headers": {"Host": HOST}, "basic_auth": "foo:bar"}]
+    options = native_users(htpasswd("foo", "bar"))
+    gateway.serve(NATIVE)
+    published, imported = gateway.filter_imports("users", **options, probe=probe)
+    assert (published["action"], needed - imported) == ("published", set())
+    idle, imported = gateway.filter_imports("users", **options)
+    assert (idle["action"], needed & imported) == ("none", set())
+
+
 def test_the_first_check_on_a_fresh_gateway_leaves_no_trace(gateway):
     files = gateway.files()
     result = gateway.serve(NATIVE, check=True)

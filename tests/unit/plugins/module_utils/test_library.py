@@ -261,6 +261,35 @@ def test_the_proof(library):
     assert re.fullmatch("[0-9a-f]{2,}:[0-9a-f]{2,}", proof.device)
 
 
+def test_one_look_before_serves_for_the_proof(library, monkeypatch):
+    looks = []
+    libraries = _process.libraries
+    use = Use(library, "hot_restart")
+    with loaded(library):
+        monkeypatch.setattr(_process, "libraries", lambda pid: looks.append(pid) or libraries(pid))
+        use.check_before(me())
+        count = len(looks)
+        assert use.loaded() == _library.check_loaded(library, me())
+        assert len(looks) == 2 * count
+
+
+def test_the_look_after_is_the_one_that_proves(library):
+    use = Use(library, "hot_restart")
+    use.check_before(me())
+    refused("extension_not_loaded", use.loaded)
+    refused("extension_not_loaded", use.check_after, me())
+    with loaded(library):
+        use.check_after(me())
+        assert use.loaded() == _library.check_loaded(library, me())
+
+
+def test_no_library_needs_no_proof():
+    use = Use(None, "hot_restart")
+    use.check_before(me())
+    use.check_after(me())
+    assert use.loaded() is None
+
+
 def test_an_empty_file_is_one_that_nobody_has_mapped(tmp_path):
     empty = extension(tmp_path, b"")
     open(empty.path, "wb").close()
