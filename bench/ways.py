@@ -18,6 +18,7 @@ WAYS = {
     "lds": "template of the listener (LDS)",
     "copy": "template of the filter (ECDS)",
     "rotate": "moe.gateway.rotate",
+    "hot_restart": "moe.gateway.rotate, hot restart (static)",
 }
 
 

@@ -22,7 +22,7 @@ _CONFIG = re.compile(rf"({_STAGED})?(bootstrap(-[0-9a-f]{{16}})?\.json|run)")
 #: Below the directory that Envoy reads; a filter's live file is judged by its name.
 _LIVE = re.compile(rf"({_STAGED})?(clusters|listeners)\.json")
 _STATE = re.compile(
-    rf"state/(key|staged-[0-9a-f]{{16}}|(clusters|listeners|filters/{FILTER_NAME})/([1-9][0-9]{{0,9}}|record)\.json)"
+    rf"state/(key|twin|staged-[0-9a-f]{{16}}|(clusters|listeners|filters/{FILTER_NAME})/([1-9][0-9]{{0,9}}|record)\.json)"
 )
 _FILTER = re.compile(rf"filters/({FILTER_NAME})\.json")
 _FOLDERS = re.compile(rf"filters|state|state/(clusters|listeners|filters|filters/{FILTER_NAME})")
@@ -41,6 +41,11 @@ class Places(t.NamedTuple):
     directory: str
     run_dir: str
     log_path: str
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """The directory that Envoy reads, and the one that a killed hot restart leaves beside it (see ``_twin``)."""
+        return (self.directory, self.directory + ".next") if self.directory else ()
 
 
 class Entry(t.NamedTuple):
@@ -97,12 +102,12 @@ def _part(places: Places, entry: Entry, filters: t.Collection[str]) -> str | Non
             places.install_dir: "binaries",
             places.extensions_dir: "extensions",
             places.config_dir: "configuration",
-            places.directory: "configuration",
+            **dict.fromkeys(places.directories, "configuration"),
             places.run_dir: "configuration",
         }
         if path in roots:
             return roots[path]
-        return "configuration" if _FOLDERS.fullmatch(_below(places.directory, path) or "-") else None
+        return "configuration" if _FOLDERS.fullmatch(_below(places, path) or "-") else None
     if path == places.log_path:
         return "logs"
     name = os.path.basename(path)
@@ -115,7 +120,7 @@ def _part(places: Places, entry: Entry, filters: t.Collection[str]) -> str | Non
         return "configuration"
     if parent == places.run_dir and _RUN.fullmatch(name):
         return "configuration"
-    below = _below(places.directory, path)
+    below = _below(places, path)
     if below is None:
         return None
     live = _FILTER.fullmatch(below)
@@ -128,5 +133,6 @@ def is_ours(places: Places, path: str) -> bool:
     return _part(places, Entry(path, True), ()) is not None
 
 
-def _below(root: str, path: str) -> str | None:
-    return path[len(root) + 1 :] if root and path.startswith(root + "/") else None
+def _below(places: Places, path: str) -> str | None:
+    """Where in a directory of Envoy's a path is."""
+    return next((path[len(root) + 1 :] for root in places.directories if path.startswith(root + "/")), None)

@@ -42,7 +42,8 @@ def entries(places: Places) -> list[Entry]:
                 else:
                     found.append(Entry(item.path, is_directory))
 
-    for root in (places.install_dir, places.extensions_dir, places.config_dir, places.directory, places.run_dir):
+    roots = (places.install_dir, places.extensions_dir, places.config_dir, *places.directories, places.run_dir)
+    for root in roots:
         if root and os.path.isdir(root):
             walk(root)
     if places.log_path and os.path.lexists(places.log_path):
