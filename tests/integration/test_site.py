@@ -233,7 +233,14 @@ BAD = [
         {"envoy_filters": [{"name": "f", "engine": "native", "config": {"@type": "a.b"}, "purge": True}]},
         "envoy_filters[0].purge: found true, expected false unless state is absent.",
     ),
-    ({"envoy_filters_config_source": "ads"}, "envoy_filters_config_source must be one of: filesystem, got: ads"),
+    (
+        {"envoy_filters_config_source": "ads"},
+        "envoy_filters_config_source must be one of: filesystem, static, got: ads",
+    ),
+    (
+        {"envoy_filters_config_source": "static"},
+        "envoy_filters_config_source: found static, expected filesystem, or envoy_service_manager systemd and",
+    ),
 ]
 
 
