@@ -97,41 +97,49 @@ class Look:
         self._extension = extension
         self._pid = process.pid
         self._own = _as_the_kernel_tells(extension.path)
-        self._libraries = _process.libraries(process.pid)
+        self._same: list[Library] = []
+        self._others: list[Library] = []
+        for library in _process.libraries(process.pid):
+            (self._same if self._holds(library) else self._others).append(library)
+
+    def _holds(self, library: Library) -> bool:
+        """Whether this is the extension's code: its file, or one that was under its path before and held the same."""
+        if library.path != self._own.path:
+            return False
+        return library == self._own or _process.sha256(self._pid, library) == self._extension.sha256
 
     def check_not_replaced(self) -> None:
-        """Raise ``extension_replaced`` if the process has loaded another file under this path.
+        """Raise ``extension_replaced`` if the process has loaded something else under this path.
 
         A loaded path is never read again: Envoy would run the old code with the new configuration.
         """
-        for library in self._libraries:
-            if library.path == self._own.path and library != self._own:
-                path = self._extension.path
-                raise Failure(
-                    "extension_replaced",
-                    f"extension: Envoy (PID {self._pid}) has loaded another file under {path}, which was "
-                    "replaced since, and would go on with the old code. Give the new code a new path, as "
-                    "moe.gateway.envoy_extensions does, or restart Envoy. Nothing has changed.",
-                    path=path,
-                )
+        if any(library.path == self._own.path for library in self._others):
+            path = self._extension.path
+            hint = "" if os.geteuid() == 0 else " (root, who may read what that was, is not refused if it is the same)"
+            raise Failure(
+                "extension_replaced",
+                f"extension: Envoy (PID {self._pid}) has loaded another file under {path}, which was "
+                f"replaced since, and would go on with the old code{hint}. Give the new code a new path, as "
+                "moe.gateway.envoy_extensions does, or restart Envoy. Nothing has changed.",
+                path=path,
+            )
 
     def check_loaded(self) -> Loaded:
-        """Raise ``extension_not_loaded`` unless the process has this very file mapped."""
+        """Raise ``extension_not_loaded`` unless the process has the code of this file mapped."""
         path = self._extension.path
-        if self._own not in self._libraries:
+        if not self._same:
             raise Failure(
                 "extension_not_loaded", f"Envoy (PID {self._pid}) has taken the filter but not loaded {path}."
             )
-        return Loaded(path, self._extension.sha256, self._pid, self._own.device, self._own.inode)
+        found = self._own if self._own in self._same else self._same[0]
+        return Loaded(path, self._extension.sha256, self._pid, found.device, found.inode)
 
     def check_runtime(self, policy: str) -> None:
         """Raise ``hot_restart_needed`` where the extension would bring a second Go runtime, and policy forbids that."""
         path = self._extension.path
-        others = [library for library in self._libraries if library != self._own]
-        here = self._own in self._libraries
         # Nothing more is read where it has been loaded before, as at every run but the first.
-        runtimes = [] if here or not is_go(path) else [other for other in others if _has_go(other)]
-        if _decision.way(here, bool(runtimes), policy) == "hot_restart":
+        runtimes = [] if self._same or not is_go(path) else [other for other in self._others if _has_go(other)]
+        if _decision.way(bool(self._same), bool(runtimes), policy) == "hot_restart":
             other = runtimes[0].path
             raise Failure(
                 "hot_restart_needed",
@@ -146,7 +154,7 @@ class Look:
 
 
 def check_loaded(extension: Extension, process: Process) -> Loaded:
-    """Raise ``extension_not_loaded`` unless the process has this very file mapped."""
+    """Raise ``extension_not_loaded`` unless the process has the code of this file mapped."""
     return Look(extension, process).check_loaded()
 
 

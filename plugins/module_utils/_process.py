@@ -68,7 +68,31 @@ class Library(t.NamedTuple):
 
 def libraries(pid: int) -> list[Library]:
     """The shared libraries that a process has loaded, each once."""
-    found = {}
+    found = {(library.path, library.device, library.inode): library for _where, library in _mappings(pid)}
+    return list(found.values())
+
+
+def sha256(pid: int, library: Library) -> str | None:
+    """The digest of what a process has loaded, even if the file was removed since; ``None`` if it can't be read.
+
+    The kernel lets none but root read what is mapped.
+    """
+    # Not at the top, as in replaced().
+    import hashlib
+
+    where = next((where for where, mapped in _mappings(pid) if mapped == library), None)
+    digest = hashlib.sha256()
+    try:
+        with open(f"/proc/{pid}/map_files/{where}", "rb") as file:
+            while chunk := file.read(1024 * 1024):
+                digest.update(chunk)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def _mappings(pid: int) -> t.Iterator[tuple[str, Library]]:
+    """All mappings of shared libraries, each with its name in ``/proc/PID/map_files``."""
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as file:
             for line in file:
@@ -79,14 +103,15 @@ def libraries(pid: int) -> list[Library]:
                 deleted = path.endswith(_DELETED)
                 path = path[: -len(_DELETED)] if deleted else path
                 if path.endswith(".so") or ".so." in path:
-                    found[path, fields[3], fields[4]] = Library(path, fields[3], int(fields[4]), deleted)
+                    # There, addresses have no leading zeros.
+                    where = "-".join(f"{int(address, 16):x}" for address in fields[0].split("-"))
+                    yield where, Library(path, fields[3], int(fields[4]), deleted)
     except PermissionError:
         raise Failure(
             "process_denied", f"/proc/{pid}/maps may not be read. Run as Envoy's user, or with become.", pid=pid
         ) from None
     except FileNotFoundError:
         raise Failure("envoy_down", f"The Envoy with PID {pid} has ended in the meantime.", pid=pid) from None
-    return list(found.values())
 
 
 class Intruder(t.NamedTuple):

@@ -185,8 +185,8 @@ uptime_s:
   sample: 86400
 loaded:
   description:
-    - Proof from the kernel that the Envoy which serves runs the code of O(extension). It has this file mapped, which
-      was not removed or replaced, and whose digest is that in its name.
+    - Proof from the kernel that the Envoy which serves runs the code of O(extension). It has this file mapped, whose
+      digest is that in its name; or one that was under this path before, and held the same, as only root can tell.
     - Null without an extension, and where check mode would publish something.
   returned: success, unless the files were purged
   type: dict

@@ -166,7 +166,7 @@ filters:
     extension:
       description:
         - The compiled library that the configuration on disk names, with its C(path), its C(sha256), and C(loaded),
-          whether Envoy runs that very file. Null if it needs none.
+          whether Envoy runs that very code. Null if it needs none.
       returned: with O(directory)
       type: dict
     change:

@@ -140,28 +140,62 @@ def test_the_library_is_not_loaded_yet(library):
     assert library.path in failure.message
 
 
-def replace(library):
+def replace(library, data=CODE):
     with open(library.path + ".new", "wb") as file:
-        file.write(CODE)
+        file.write(data)
     os.rename(library.path + ".new", library.path)
 
 
-def test_the_process_runs_what_was_there_before(library):
+@pytest.fixture
+def told(monkeypatch):
+    """Say what the kernel tells of what a process has mapped."""
+    return lambda digest: monkeypatch.setattr(_process, "sha256", lambda _pid, _library: digest)
+
+
+@pytest.mark.parametrize("digest", [hashlib.sha256(b"another").hexdigest(), None], ids=["another", "not told"])
+def test_the_process_runs_what_was_there_before(library, told, digest):
     """The same path is never read again: Envoy would go on with the old code and report success."""
     with loaded(library):
         replace(library)
+        told(digest)
         failure = refused("extension_replaced", Look(library, me()).check_not_replaced)
         assert library.path in failure.message
         assert "Nothing has changed." in failure.message
         refused("extension_not_loaded", _library.check_loaded, library, me())
 
 
-def test_a_library_that_was_copied_again_and_loaded_again(library):
+def test_the_process_runs_the_same_from_a_file_that_was_removed(library, told):
+    """What was removed and copied again is the same code: there is nothing to refuse."""
+    with loaded(library):
+        (before,) = [found for found in _process.libraries(os.getpid()) if found.path == library.path]
+        replace(library)
+        told(library.sha256)
+        Look(library, me()).check_not_replaced()
+        assert _library.check_loaded(library, me()).inode == before.inode
+
+
+def test_what_was_replaced_is_judged_by_the_kernel(library):
+    wrong = CODE[::-1]
+    replace(library, wrong)
+    with loaded(library):
+        replace(library)
+        (mapped,) = [found for found in _process.libraries(os.getpid()) if found.path == library.path]
+        if _process.sha256(os.getpid(), mapped) is None:
+            pytest.skip("the kernel lets none but root read what a process has mapped")
+        refused("extension_replaced", Look(library, me()).check_not_replaced)
+        refused("extension_not_loaded", _library.check_loaded, library, me())
+
+
+def test_a_library_that_was_copied_again_and_loaded_again(library, told):
     with loaded(library):
         replace(library)
         with loaded(library):
+            told(None)
             refused("extension_replaced", Look(library, me()).check_not_replaced)
             _library.check_loaded(library, me())
+            told(library.sha256)
+            Look(library, me()).check_not_replaced()
+            assert _library.check_loaded(library, me()).inode == os.stat(library.path).st_ino
 
 
 @pytest.fixture
@@ -177,9 +211,10 @@ def test_a_library_behind_a_link_is_loaded(linked):
         _library.check_loaded(linked, me())
 
 
-def test_a_library_behind_a_link_was_replaced(linked):
+def test_a_library_behind_a_link_was_replaced(linked, told):
     with loaded(linked):
         replace(linked)
+        told(None)
         refused("extension_replaced", Look(linked, me()).check_not_replaced)
 
 
