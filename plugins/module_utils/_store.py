@@ -205,7 +205,14 @@ class Shelf:
     def last_good(self, record: Record | None) -> t.Any:
         """The content that was confirmed last; what stands in for one where there is none."""
         kept = self.kept(record.confirmed.version.generation) if record else None
-        return kept.content if kept else self.kind.fallback
+        if kept:
+            return kept.content
+        # Somebody may have removed or damaged what was kept, while it is in service.
+        with contextlib.suppress(Failure, OSError):
+            version, content = self._parse(self.files.read(self.live))
+            if record and version == record.confirmed.version:
+                return content
+        return self.kind.fallback
 
     def kept(self, number: int) -> Kept | None:
         """A generation; ``None`` if it is not there, or not as it was written."""

@@ -54,6 +54,21 @@ def test_refused_by_envoy_is_restored_and_told(served):
     in_service(served, "foo:baz")
 
 
+@pytest.mark.parametrize("how", ["removed", "damaged"])
+def test_the_way_back_does_not_need_what_is_kept(served, how):
+    """The last good content is in service, so it is on the disk, whatever somebody did to the generations."""
+    kept = list((served.directory / "state" / "filters" / "users").glob("[0-9]*"))
+    assert kept
+    for path in kept:
+        path.unlink()
+        if how == "damaged":
+            path.write_text("garbled")
+    result = push_bad(served)
+    assert (result.code, result["action"]) == ("refused_by_envoy", "restored")
+    in_service(served, "foo:bar")
+    assert served.filter("users", **GOOD)["action"] == "none"
+
+
 def test_the_refused_content_is_nowhere_left(served):
     push_bad(served)
     assert not [name for name, data in served.files().items() if BAD.encode() in data]

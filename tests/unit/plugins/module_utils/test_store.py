@@ -562,11 +562,30 @@ def test_a_record_that_is_no_file_is_none(shelf, make):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", NESTED], ids=repr_cut)
-def test_without_its_generation_the_last_good_content_is_the_refusal_of_all(shelf, damage):
+def test_without_its_generation_the_last_good_content_is_the_live_one(shelf, damage):
     published(shelf, content())
     with open(os.path.join(shelf.folder, "1.json"), "wb") as file:
         file.write(damage)
-    assert shelf.last_good(shelf.record()) == DENY
+    assert shelf.last_good(shelf.record()) == content()
+    assert shelf.last_good(None) == DENY
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda shelf: os.unlink(shelf.live),
+        lambda shelf: write(b"garbled")(shelf),
+        lambda shelf: spoil(lambda document: document["resources"].clear())(shelf),
+        lambda shelf: published(shelf, content("another"), confirm=False),
+    ],
+    ids=["missing", "garbled", "edited", "not confirmed"],
+)
+def test_without_both_the_last_good_content_is_the_refusal_of_all(shelf, change):
+    published(shelf, content())
+    last = shelf.record()
+    change(shelf)
+    os.unlink(os.path.join(shelf.folder, "1.json"))
+    assert shelf.last_good(last) == DENY
 
 
 # Install, purge
