@@ -89,10 +89,16 @@ class Store:
         """The key of this gateway's digests; in check mode, where there is none yet, one that is not kept."""
         path = os.path.join(self.state, "key")
         with explained(f"The key {path} can't be read or made"):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 key = self.files.read(path)
                 if len(key) >= 32:
                     return key
+            except FileNotFoundError:
+                pass
+            except PermissionError:
+                # To its owner, one that somebody else put there is as good as none.
+                if os.geteuid() not in (0, self.files.uid):
+                    raise
             key = os.urandom(32)
             if write:
                 self.put(key, path)

@@ -668,6 +668,36 @@ def test_a_damaged_key_is_replaced_and_every_file_then_told_as_foreign(tmp_path,
     assert published(shelf, content()).generation == 2
 
 
+@pytest.fixture
+def unreadable_key(tmp_path, monkeypatch):
+    """A store whose key nobody may read."""
+    store = a_gateway(tmp_path / "xds")
+    store.key(write=True)
+    first = True
+
+    def read(self, path):
+        nonlocal first
+        if first and path.endswith("/key"):
+            first = False
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return Files.read(self, path)
+
+    monkeypatch.setattr(store, "files", type("Denied", (Files,), {"read": read})(os.getuid(), os.getgid()))
+    return store
+
+
+def test_a_key_that_its_owner_may_not_read_is_replaced(unreadable_key):
+    key = unreadable_key.key(write=True)
+    assert len(key) == 32
+    assert unreadable_key.key(write=False) == key
+
+
+def test_a_key_that_somebody_else_may_not_read_is_named(unreadable_key, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(Failure, match="state/key can't be read or made: Permission denied"):
+        unreadable_key.key(write=False)
+
+
 @pytest.mark.parametrize(
     ("make", "code"),
     [
