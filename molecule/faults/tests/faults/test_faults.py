@@ -27,18 +27,20 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "extension_deleted": BOTH,
     "foreign_edits": (),
 }
+#: how a gateway refuses: by the filter, and else by what stands in its place while it has no configuration, or no code
+REFUSALS: dict[str, set[int]] = {"installation_killed": {401, 403}, "extension_deleted": {401, 500}}
 #: who must never get anything from upstream
 STRANGERS = ("nobody", "wrong")
 
 
-def let_in(answers: list[Answer]) -> list[Answer]:
-    """Those that are not a refusal, nor no answer at all."""
-    return [answer for answer in answers if isinstance(answer.outcome, int) and answer.outcome < 400]
+def statuses(answers: list[Answer]) -> set[int]:
+    """Of the requests that had an answer."""
+    return {answer.outcome for answer in answers if isinstance(answer.outcome, int)}
 
 
 @pytest.mark.parametrize("client", STRANGERS)
 def test_the_clients_see_a_gateway_that_is_open(gateway: Gateway, client: str) -> None:
-    assert let_in(gateway.answers("opened")[client])
+    assert 200 in statuses(gateway.answers("opened")[client])
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -46,7 +48,10 @@ def test_the_clients_see_a_gateway_that_is_open(gateway: Gateway, client: str) -
 def test_nobody_was_let_in_who_may_not(gateway: Gateway, fault: str, client: str) -> None:
     answers = gateway.answers(fault)[client]
     assert answers[0].outcome == answers[-1].outcome == 401
-    assert let_in(answers) == []
+    # Any other status would tell that a request came past the filter, as a 503 does that of an upstream which is away.
+    assert statuses(answers) <= REFUSALS.get(fault, {401})
+    # A gateway that gives no answer proves nothing.
+    assert sum(answer.outcome == 401 for answer in answers) > 100
 
 
 @pytest.mark.parametrize("fault", FAULTS)
