@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import hashlib
+import json
 import os
 import pwd
 import re
@@ -142,6 +143,8 @@ class Placement:
         self.created: list[str] = []
         self.updated: list[str] = []
         self.diff: list[dict[str, str]] = []
+        #: what the initial files would hold, by their paths
+        self._initial: dict[str, bytes] = {}
 
     def directory(self, at: str, path: str, mode: str, keep: bool) -> None:
         with _explained(path):
@@ -197,6 +200,8 @@ class Placement:
         uid, gid = _ids(owner, group)
         data = content.encode()
         before = None
+        if initial:
+            self._initial[path] = data
         try:
             status = os.lstat(path)
             if not stat.S_ISREG(status.st_mode):
@@ -217,16 +222,40 @@ class Placement:
     def _place(self, at: str, path: str, data: bytes, bits: int, uid: int, gid: int, validate: list[str]) -> None:
         if not self.write:
             return
-        # The end of the name stays: by it, Envoy tells JSON from YAML.
-        new = os.path.join(os.path.dirname(path), f".new-{secrets.token_hex(8)}-{os.path.basename(path)}")
+        new = _beside(path)
         files = Files(uid, gid)
         try:
             files.create(new, data, bits)
             if validate:
-                _validate(f"{at}.content", path, [part.replace("%s", new) for part in validate], uid, gid)
+                self._try(files, at, path, new, data, validate)
             files.rename(new, path)
         finally:
             files.remove(new)
+
+    def _try(self, files: Files, at: str, path: str, new: str, data: bytes, validate: list[str]) -> None:
+        """Raise a ``Failure`` unless the command takes the new file.
+
+        An initial file that is gone while Envoy runs comes back by a transaction, later. Until then another stands in.
+        """
+        made: list[str] = []
+        tried = data
+        try:
+            for initial, content in self._initial.items():
+                try:
+                    files.read(initial)
+                except OSError:
+                    made.append(_beside(path, os.path.basename(initial)))
+                    files.create(made[-1], content)
+                    tried = tried.replace(json.dumps(initial).encode(), json.dumps(made[-1]).encode())
+            if tried != data:
+                new = _beside(path)
+                files.create(new, tried)
+                made.append(new)
+            command = [part.replace("%s", new) for part in validate]
+            _validate(f"{at}.content", path, command, files.uid, files.gid)
+        finally:
+            for name in made:
+                files.remove(name)
 
     def _answers(self) -> bool:
         """Whether somebody listens on the admin socket."""
@@ -242,6 +271,11 @@ class Placement:
     def _note(self, path: str, before: str | None, after: str) -> None:
         (self.created if before is None else self.updated).append(path)
         self.diff.append({"before_header": path, "after_header": path, "before": before or "", "after": after})
+
+
+def _beside(path: str, name: str = "") -> str:
+    """A new path in the same directory. The end of the name stays: by it, Envoy tells JSON from YAML."""
+    return os.path.join(os.path.dirname(path), f".new-{secrets.token_hex(8)}-{name or os.path.basename(path)}")
 
 
 def _validate(at: str, path: str, command: list[str], uid: int, gid: int) -> None:

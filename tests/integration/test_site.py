@@ -187,6 +187,18 @@ def test_a_binary_that_somebody_replaced_is_named_and_comes_back(site: Site) -> 
     assert (site.pid(), site.get("foo:bar")) == (pid, 200)
 
 
+def test_the_bootstrap_and_what_it_names_come_back_at_once(site: Site) -> None:
+    pid = site.pid()
+    (bootstrap,) = (site.root / "config").glob("bootstrap*.json")
+    for path in (bootstrap, *(site.root / "config" / "xds" / f"{name}.json" for name in ("clusters", "listeners"))):
+        path.unlink()
+    back = site.site()
+    assert back.status == 0, back.output
+    again = site.site()
+    assert (again.status, again.changed) == (0, 0), again.output
+    assert (site.pid(), site.get("foo:bar")) == (pid, 200)
+
+
 BAD = [
     (
         {"envoy_version": "9.9.9", "envoy_install_method": "wheel"},

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import stat
@@ -153,6 +154,32 @@ def test_an_initial_file_is_not_put_before_an_envoy_that_runs(tmp_path):
         # The socket of an Envoy that was killed is still there.
         assert os.path.exists(path)
         assert run(**options)["changed"]
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["there", "gone"])
+def test_what_names_an_initial_file_is_tried_although_it_is_gone(tmp_path, left):
+    """As a bootstrap is: an Envoy that runs gets that file back by a transaction, which comes later."""
+    initial, path = tmp_path / "xds" / "clusters.json", tmp_path / "bootstrap.json"
+    initial.parent.mkdir()
+    if left:
+        initial.write_text("published")
+    reads = (
+        "import json, sys; print(open(json.load(open(sys.argv[1]))['path']).read()); sys.exit('bad' in sys.argv[2:])"
+    )
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.join(folder, "s"))
+        server.listen()
+        content = json.dumps({"path": str(initial)})
+        named = file(path, content, validate=[sys.executable, "-c", reads, "%s"])
+        options = {"files": [file(initial, "{}", initial=True), named], "admin_socket": os.path.join(folder, "s")}
+        assert run(**options)["created"] == [str(path)]
+        assert (path.read_text(), initial.exists()) == (content, left)
+        # What is refused is refused all the same, and nothing stays of it.
+        named = file(path, content + " ", validate=[sys.executable, "-c", reads, "%s", "bad"])
+        failure = refused(**{**options, "files": [options["files"][0], named]})
+        assert failure.code == "refused_in_validation"
+        assert path.read_text() == content
+    assert everything(tmp_path) == sorted(map(str, [initial.parent, path] + [initial] * left))
 
 
 def test_an_envoy_that_was_started_from_something_else_is_outdated():
