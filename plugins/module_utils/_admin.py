@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import http.client
 import json
 import os
 import re
@@ -19,22 +18,12 @@ from urllib.parse import quote
 
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process, Running
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
+from ansible_collections.moe.gateway.plugins.module_utils._get import Connection
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import Kind
 from ansible_collections.moe.gateway.plugins.module_utils._process import started
 
 #: ``sun_path`` of ``sockaddr_un`` on Linux, less its final NUL (unix(7))
 _LONGEST_SOCKET = 107
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("envoy", timeout=timeout)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
 
 
 class Static(t.NamedTuple):
@@ -85,7 +74,7 @@ class Admin:
             raise invalid("admin_socket", f"a path of {len(path.encode())} bytes", f"at most {_LONGEST_SOCKET} bytes")
         self.path = path
         self.timeout = timeout
-        self._connection = _Connection(path, timeout)
+        self._connection = Connection(path, timeout)
 
     def get(self, target: str) -> bytes:
         """The body that Envoy gives for ``target``.
@@ -93,26 +82,22 @@ class Admin:
         Raises ``envoy_down``, ``envoy_hung``, ``admin_denied`` or ``admin_error``.
         """
         for attempt in (1, 2):
-            reused = self._connection.sock is not None
+            reused = self._connection.is_open
             try:
-                self._connection.request("GET", target)
-                response = self._connection.getresponse()
-                body = response.read()
+                status, body = self._connection.get(target)
                 break
             except socket.timeout:
-                self._connection.close()
                 message = (
                     f"The Envoy behind {self.path} does not answer within {self.timeout:g} s: it hangs or is stopped."
                 )
                 raise Failure("envoy_hung", message, socket=self.path) from None
-            except (OSError, http.client.HTTPException) as error:
-                self._connection.close()
+            except OSError as error:
                 if reused and attempt == 1:
                     continue
                 raise self._unreachable(error) from error
-        if response.status != 200:
+        if status != 200:
             text = body.decode("utf-8", "replace").strip()[:200]
-            raise Failure("admin_error", f"Envoy's admin interface answers {target} with {response.status}: {text}")
+            raise Failure("admin_error", f"Envoy's admin interface answers {target} with {status}: {text}")
         return body
 
     def _unreachable(self, error: Exception) -> Failure:
