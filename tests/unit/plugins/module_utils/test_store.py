@@ -574,8 +574,8 @@ def test_without_its_generation_the_last_good_content_is_the_live_one(shelf, dam
     "change",
     [
         lambda shelf: os.unlink(shelf.live),
-        lambda shelf: write(b"garbled")(shelf),
-        lambda shelf: spoil(lambda document: document["resources"].clear())(shelf),
+        write(b"garbled"),
+        spoil(lambda document: document["resources"].clear()),
         lambda shelf: published(shelf, content("another"), confirm=False),
     ],
     ids=["missing", "garbled", "edited", "not confirmed"],
