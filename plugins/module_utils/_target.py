@@ -101,13 +101,7 @@ def _settled(gateway: Gateway, server: Server) -> list[Revision]:
     source ``static``, only the next one can bring what does not run.
     """
     revisions = []
-    kinds = [CLUSTERS, LISTENERS]
-    with contextlib.suppress(OSError):
-        for name in sorted(gateway.store.files.names(os.path.join(gateway.store.directory, "filters"))):
-            if name.endswith(".json"):
-                with contextlib.suppress(Failure):
-                    kinds.append(filter_kind(name[: -len(".json")]))
-    for kind in kinds:
+    for kind in [CLUSTERS, LISTENERS, *_filters(gateway)]:
         shelf = gateway.shelf(kind)
         record = shelf.record()
         if record is None:
@@ -131,6 +125,14 @@ def _settled(gateway: Gateway, server: Server) -> list[Revision]:
         version = shelf.disk().version or record.confirmed.version
         revisions.append(Revision(kind, content, record.view, version))
     return revisions
+
+
+def _filters(gateway: Gateway) -> t.Iterator[Kind]:
+    """Every filter that was ever confirmed, also where its live file is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(gateway.store.files.names(os.path.join(gateway.store.state, "filters"))):
+            with contextlib.suppress(Failure):
+                yield filter_kind(name)
 
 
 def _with_extension(gateway: Gateway, revision: Revision, extensions: dict[str, str], write: bool) -> Revision:

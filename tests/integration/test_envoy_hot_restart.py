@@ -329,6 +329,14 @@ def test_an_edit_that_only_the_new_one_would_see_is_healed_before(supervised: Su
     assert (supervised.get("foo:open"), supervised.get("foo:bar")) == (401, 200)
 
 
+def test_a_filter_that_was_removed_is_back_before(supervised: Supervised) -> None:
+    supervised.live("users").unlink()
+    with load(supervised) as answers:
+        assert not supervised.hot_restart(supervised.wanted(drain=8)).failed
+    assert only(answers) == RIGHT
+    assert (supervised.get(), supervised.get("foo:bar")) == (401, 200)
+
+
 def test_a_run_that_was_killed_is_undone_by_the_next(supervised: Supervised) -> None:
     old = supervised.unit.read_text()
     wanted = supervised.wanted(never_ready)

@@ -179,6 +179,14 @@ def test_a_foreign_edit_is_mended_before_any_envoy_reads_it(served: Static) -> N
     assert served.bring()["changed"] is False
 
 
+def test_a_filter_that_was_removed_from_the_disk_comes_back_before_the_next_envoy_starts(served: Static) -> None:
+    served.live("basic_auth").unlink()
+    result = served.hot_restart(served.wanted(drain=1))
+    assert (result.failed, result["changed"]) == (False, True), result.output
+    assert served.live("basic_auth").exists()
+    assert (served.get(), served.get("foo:bar")) == (401, 200)
+
+
 def test_info_tells_what_the_bootstrap_holds(served: Static) -> None:
     info = served.info()
     (auth,) = info["filters"]
