@@ -10,6 +10,7 @@ import typing as t
 
 import pytest
 from conftest import Gateway, play
+from service import supervisor
 
 
 def test_it_serves_who_may(gateway: Gateway) -> None:
@@ -32,7 +33,8 @@ def test_systemd_runs_it_from_boot_on(host: t.Any) -> None:
 
 
 def test_it_has_no_rights_but_to_bind_low_ports(host: t.Any) -> None:
-    (process,) = host.process.filter(comm="envoy-1.40.0")
+    process = host.process.get(pid=supervisor(host)["serving"]["pid"])
+    assert process.comm == "envoy-1.40.0"
     assert (process.user, process.group) == ("envoy", "envoy")
     status = host.file(f"/proc/{process.pid}/status").content_string
     capabilities = dict(re.findall(r"^(Cap\w+):\t(\w+)$", status, re.MULTILINE))
@@ -84,8 +86,8 @@ def test_it_runs_the_extension_that_it_was_given(host: t.Any) -> None:
     digest = re.fullmatch(r"basic_auth-([0-9a-f]{64})\.so", path)
     assert digest is not None
     assert extension.sha256sum == digest[1]
-    (process,) = host.process.filter(comm="envoy-1.40.0")
-    assert f"/opt/envoy/extensions/{path}\n" in host.file(f"/proc/{process.pid}/maps").content_string
+    serving = supervisor(host)["serving"]["pid"]
+    assert f"/opt/envoy/extensions/{path}\n" in host.file(f"/proc/{serving}/maps").content_string
 
 
 def test_no_secret_is_in_the_journal(host: t.Any) -> None:
