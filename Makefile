@@ -4,20 +4,23 @@ LINK := build/collections/ansible_collections/moe/gateway
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-test extension extension-portable demo up down
+.PHONY: help setup setup-test extension extension-portable control-plane demo up down
 .PHONY: test lint sanity test-go test-units test-integration molecule bench docs dist clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 setup: build/venv/.demo $(LINK) ## Make what the demo needs: a virtual environment and the collection's link
-setup-test: setup build/venv/.test build/venv-newest/.newest ## Make what the tests and linters need
+setup-test: setup build/venv/.test build/venv-newest/.newest build/collections/.others ## Make what the tests and linters need
 
 extension: setup ## Build the example extension
 	$(PYTHON) tools/build_extension.py examples/basic_auth -o build/extensions/basic_auth.so
 
 extension-portable: setup ## Build it for older systems too, with the compilers from the package index
 	$(PYTHON) tools/build_extension.py examples/basic_auth --toolchain pypi -o build/extensions/portable/basic_auth.so
+
+control-plane: setup ## Build the real control plane that the tests of Istio run (the first time 8 minutes)
+	$(PYTHON) tools/build_control_plane.py
 
 demo: extension ## Run the main job against a real Envoy on this machine, and prove each claim
 	$(PYTHON) -m demo
@@ -42,7 +45,7 @@ test-go: setup-test ## Check, test and fuzz the Go examples
 test-units: setup-test ## Run the unit tests on every Python from 3.9 on that this machine has
 	$(PYTHON) tools/ansible_test.py units
 
-test-integration: extension extension-portable setup-test ## Run the integration tests against a real Envoy
+test-integration: extension extension-portable control-plane setup-test ## Run the integration tests against a real Envoy
 	$(PYTHON) -m pytest tests/integration
 
 molecule: extension-portable build/molecule/venv/.molecule ## Run the scenarios on hosts with systemd, or one: make molecule SCENARIO=default
@@ -75,6 +78,10 @@ build/venv-newest/.newest: requirements/newest.txt tools/install.sh tools/find_p
 
 build/molecule/venv/.molecule: requirements/molecule.txt tools/install.sh tools/find_python.sh
 	tools/install.sh $(@D) $<
+	touch $@
+
+build/collections/.others: requirements/collections.txt tools/install_collections.py | build/venv/.runtime
+	$(PYTHON) tools/install_collections.py $< $(@D)
 	touch $@
 
 $(LINK):

@@ -14,7 +14,7 @@ lock() { # NAME OLDEST_PYTHON [--constraints FILE]...
         --no-emit-index-url --no-emit-find-links "$@" "requirements/$name.in" --output-file "requirements/$name.txt"
 }
 
-[ $# -gt 0 ] || set -- runtime demo test units newest go molecule
+[ $# -gt 0 ] || set -- runtime demo test collections units newest go molecule
 
 for name; do
     case $name in
@@ -34,6 +34,8 @@ for name; do
         # These share a virtual environment with runtime, so each is held to what the one before it chose.
         demo) lock demo 3.11 --constraints requirements/runtime.txt ;;
         test) lock test 3.11 --constraints requirements/runtime.txt --constraints requirements/demo.txt ;;
+        # Only taken apart, never installed.
+        collections) lock collections 3.11 --no-deps ;;
         units) lock units 3.9 ;;
         molecule) lock molecule 3.11 --constraints requirements/runtime.txt ;;
         newest) lock newest 3.12 ;;

@@ -112,14 +112,23 @@ def needed_go(source: str) -> str:
     return directive[1]
 
 
-def system(needed: str) -> Toolchain | str:
-    """The machine's own toolchain, or why it will not do."""
+def system_go(needed: str) -> tuple[str, str] | str:
+    """The machine's own Go and its version, or why it will not do."""
     go = shutil.which("go")
     if not go:
         return "there is no go on the PATH"
     version = _run([go, "env", "GOVERSION"], env={**os.environ, "GOTOOLCHAIN": "local"}, cwd="/")
     if _numbers(version) < _numbers(needed):
         return f"{go} is {version}, and go.mod wants {needed}"
+    return go, version
+
+
+def system(needed: str) -> Toolchain | str:
+    """The machine's own toolchain, or why it will not do."""
+    found_go = system_go(needed)
+    if isinstance(found_go, str):
+        return found_go
+    go, version = found_go
     cc = shlex.split(os.environ.get("CC", ""))
     if not cc:
         found = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
