@@ -1,7 +1,7 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Build the programs of a real control plane, which the tests of Istio and Kubernetes run, into build/control_plane/bin.
+"""Build the programs of a real control plane, for the tests of Istio and Kubernetes, into build/control_plane/bin.
 
 tests/kubernetes pins their sources as Go modules; nothing else is downloaded. What Istio installs into a cluster (its
 custom resource definitions and charts) comes out of the same sources into build/control_plane/istio. A program that was
@@ -129,10 +129,9 @@ def build(module: Module, names: list[str], go: str, environment: dict[str, str]
     """Build some of a module's programs, all in one run, which shares what they have in common."""
     with tempfile.TemporaryDirectory(prefix=".build-", dir=BUILD) as scratch:
         packages = [module.programs[name] for name in names]
-        subprocess.run(
-            [go, "build", *flags(module), "-o", f"{scratch}/", *packages], cwd=module.folder, env=environment, check=True
-        )
-        for name, package in zip(names, packages):
+        command = [go, "build", *flags(module), "-o", f"{scratch}/", *packages]
+        subprocess.run(command, cwd=module.folder, env=environment, check=True)
+        for name, package in zip(names, packages, strict=True):
             os.replace(Path(scratch, _go_name(package)), BIN / name)
 
 
@@ -143,10 +142,15 @@ def _go_name(package: str) -> str:
 
 
 def copy_istio(go: str, environment: dict[str, str]) -> None:
-    """What Istio's sources hold for its installation."""
-    command = [go, "list", "-m", "-f", "{{.Dir}}", "istio.io/istio"]
-    done = subprocess.run(command, cwd=SOURCES, env=environment, check=True, capture_output=True, text=True)
-    manifests = Path(done.stdout.strip()) / "manifests" / "charts"
+    """What Istio's sources hold for its installation, and the definitions of the Gateway API, which it serves too."""
+
+    def sources(name: str) -> Path:
+        command = [go, "list", "-m", "-f", "{{.Dir}}", name]
+        done = subprocess.run(command, cwd=SOURCES, env=environment, check=True, capture_output=True, text=True)
+        return Path(done.stdout.strip())
+
+    manifests = sources("istio.io/istio") / "manifests" / "charts"
+    gateway_api = sources("sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
     with tempfile.TemporaryDirectory(prefix=".istio-", dir=BUILD) as scratch:
         made = Path(scratch, "istio")
         for chart in CHARTS:
@@ -155,6 +159,8 @@ def copy_istio(go: str, environment: dict[str, str]) -> None:
         for folder in [made, *filter(Path.is_dir, made.rglob("*"))]:
             folder.chmod(0o755)
         shutil.copyfile(manifests / "base" / "files" / "crd-all.gen.yaml", made / "crds.yaml")
+        definitions = [path.read_text() for path in sorted(gateway_api.glob("gateway.networking.k8s.io_*.yaml"))]
+        (made / "gateway-api.yaml").write_text("---\n".join(definitions))
         shutil.rmtree(ISTIO, ignore_errors=True)
         os.replace(made, ISTIO)
 

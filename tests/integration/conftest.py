@@ -1,7 +1,7 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fixtures of the integration tests: real Envoys, and the example extension built once."""
+"""Fixtures of the integration tests: real Envoys, the example extension built once, one real control plane."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import typing as t
 
 import pytest
+from control_plane import ControlPlane
 from real import REPOSITORY, RealGateway
 
 
@@ -33,3 +34,20 @@ def basic_auth() -> pathlib.Path:
     builder = REPOSITORY / "tools" / "build_extension.py"
     subprocess.run([sys.executable, str(builder), str(source), "-o", str(target)], check=True)
     return target
+
+
+@pytest.fixture(scope="session")
+def one_control_plane() -> t.Iterator[ControlPlane]:
+    subprocess.run([sys.executable, str(REPOSITORY / "tools" / "build_control_plane.py")], check=True)
+    with ControlPlane() as plane:
+        plane.istiod()
+        yield plane
+
+
+@pytest.fixture
+def control_plane(one_control_plane: ControlPlane) -> t.Iterator[ControlPlane]:
+    """A real control plane with one istiod (``control_plane.istiods[0]``), and nothing configured in it."""
+    try:
+        yield one_control_plane
+    finally:
+        one_control_plane.reset()

@@ -133,7 +133,10 @@ class RealGateway:
         command = [str(self.binary), "-c", str(path), "--disable-hot-restart", "--concurrency", "1"]
         logging = ["--log-path", str(self.log), "--file-flush-interval-msec", "100"]
         self.process = subprocess.Popen([*command, *logging, *options], stderr=subprocess.DEVNULL, **popen)
-        wait_until(lambda: b"LIVE" in self.admin.get("/ready"), f"Envoy is not ready: {self.tail()}")
+        wait_until(self.started, f"Envoy is not ready: {self.tail()}")
+
+    def started(self) -> bool:
+        return b"LIVE" in self.admin.get("/ready")
 
     @property
     def admin(self) -> Admin:
