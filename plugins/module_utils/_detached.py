@@ -28,14 +28,18 @@ class Detached:
     :param lock: the file that Envoy holds locked while it lives; it also holds its PID.
     :param output: where its standard output and error go.
     :param timeout: seconds to wait until it serves, and until it has ended.
+    :param control_plane: it may wait for a control plane, and has started once it answers.
     """
 
-    def __init__(self, command: str, lock: str, output: str, admin_socket: str, timeout: float) -> None:
+    def __init__(
+        self, command: str, lock: str, output: str, admin_socket: str, timeout: float, control_plane: bool = False
+    ) -> None:
         self.command = command
         self.lock = lock
         self.output = output
         self.admin_socket = admin_socket
         self.timeout = timeout
+        self.control_plane = control_plane
 
     def pid(self) -> int | None:
         """The PID of the Envoy that runs; ``None`` if there is none."""
@@ -128,7 +132,7 @@ class Detached:
                 admin = Admin(self.admin_socket, self.timeout)
                 if admin.peer().process.pid == process.pid:
                     state = admin.server().state
-                if state == "LIVE":
+                if state == "LIVE" or (self.control_plane and state != "nothing"):
                     return
             except Failure as failure:
                 if failure.code != "envoy_down":

@@ -42,6 +42,8 @@ def way(outdated: bool, wanted: bool, supervisor: dict[str, t.Any] | None, versi
         return Way("restart", "the one that runs was started without a supervisor")
     if supervisor.get("protocol") != PROTOCOL:
         return Way("restart", f"its supervisor speaks protocol {supervisor.get('protocol')}, expected {PROTOCOL}")
+    if not supervisor.get("serving"):
+        return Way("restart", "the one that runs does not serve yet")
     if versions and versions[0] != versions[1]:
         return Way("restart", f"the hot restart version is {versions[0]} and would be {versions[1]}")
     return Way("hot_restart")

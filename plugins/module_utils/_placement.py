@@ -187,7 +187,8 @@ class Placement:
         self,
         at: str,
         path: str,
-        content: str,
+        content: str | None,
+        secret: str | None,
         mode: str,
         owner: str | None,
         group: str | None,
@@ -198,8 +199,9 @@ class Placement:
         bits = _mode(at, mode)
         owner, group = owner or self.owner, group or self.group
         uid, gid = _ids(owner, group)
-        data = content.encode()
-        before = None
+        hidden = secret is not None
+        data = (content or secret or "").encode()
+        before = old = None
         if initial:
             self._initial[path] = data
         try:
@@ -209,7 +211,8 @@ class Placement:
             if initial:
                 return
             old = Files(status.st_uid, status.st_gid).read(path)
-            before = _describe(stat.S_IMODE(status.st_mode), _user(status.st_uid), old)
+            text = b"# It is not shown.\n" if hidden else old
+            before = _describe(stat.S_IMODE(status.st_mode), _user(status.st_uid), text)
             if old == data and stat.S_IMODE(status.st_mode) == bits and (status.st_uid, status.st_gid) == (uid, gid):
                 return
         except FileNotFoundError:
@@ -217,7 +220,10 @@ class Placement:
                 return
         if not held:
             self._place(at, path, data, bits, uid, gid, validate)
-        self._note(path, before, _describe(bits, owner or _user(uid), data))
+        text = data
+        if hidden:
+            text = b"# It is not shown.\n" if old == data else b"# It is not shown, and another one than before.\n"
+        self._note(path, before, _describe(bits, owner or _user(uid), text))
 
     def _place(self, at: str, path: str, data: bytes, bits: int, uid: int, gid: int, validate: list[str]) -> None:
         if not self.write:

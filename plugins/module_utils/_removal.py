@@ -18,6 +18,8 @@ PARTS = ("binaries", "extensions", "configuration", "logs", "user")
 #: What a killed run of gateway_files leaves.
 _STAGED = r"\.new-[0-9a-f]{16}-"
 _BINARY = re.compile(rf"envoy-[0-9A-Za-z._+-]+|envoy\.service\.previous|({_STAGED})?(supervisor|static)\.py")
+#: Of the config source ads, in a directory of their own beside the bootstrap.
+_ADS = re.compile(rf"({_STAGED})?(ca|identity)\.(json|pem)")
 _CONFIG = re.compile(rf"({_STAGED})?(bootstrap(-[0-9a-f]{{16}})?\.json|run)")
 #: Below the directory that Envoy reads; a filter's live file is judged by its name.
 _LIVE = re.compile(rf"({_STAGED})?(clusters|listeners)\.json")
@@ -107,6 +109,8 @@ def _part(places: Places, entry: Entry, filters: t.Collection[str]) -> str | Non
         }
         if path in roots:
             return roots[path]
+        if path == f"{places.config_dir}/ads":
+            return "configuration"
         return "configuration" if _FOLDERS.fullmatch(_below(places, path) or "-") else None
     if path == places.log_path:
         return "logs"
@@ -117,6 +121,8 @@ def _part(places: Places, entry: Entry, filters: t.Collection[str]) -> str | Non
     if parent == places.extensions_dir and parse(name):
         return "extensions"
     if parent == places.config_dir and _CONFIG.fullmatch(name):
+        return "configuration"
+    if parent == f"{places.config_dir}/ads" and _ADS.fullmatch(name):
         return "configuration"
     if parent == places.run_dir and _RUN.fullmatch(name):
         return "configuration"

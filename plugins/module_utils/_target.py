@@ -10,7 +10,7 @@ import json
 import os
 import typing as t
 
-from ansible_collections.moe.gateway.plugins.module_utils import _hot_restart, _library
+from ansible_collections.moe.gateway.plugins.module_utils import _control_plane, _hot_restart, _library
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Peer, Server
 from ansible_collections.moe.gateway.plugins.module_utils._desired import Wanted, wanted
 from ansible_collections.moe.gateway.plugins.module_utils._engines import (
@@ -71,9 +71,21 @@ def target(params: dict[str, t.Any], gateway: Gateway, secrets: dict[str, str], 
     twin = Twin(gateway.store)
     if write:
         twin.recover(peer.process)
-    revisions = [_with_extension(gateway, item, params["extensions"], write) for item in _settled(gateway, server)]
+    elsewhere = _control_plane.look(gateway.admin)
+    if params["control_plane"]:
+        if elsewhere and not elsewhere.connected and supervisor["serving"]["start"] != params["start"]:
+            raise Failure(
+                "not_connected",
+                "envoy_ads_istiods: found no istiod that Envoy is connected to, expected one: a new Envoy would wait for "
+                "it, and leave the one that serves without its admin interface. Nothing has changed. Bring istiod back, "
+                "or restart Envoy instead (envoy_hot_restart: false), which closes its connections.",
+            )
+        return Target(server, peer, supervisor, twin, [], [])
+    read = server.static is None and elsewhere is None
+    settled = _settled(gateway, server, read)
+    revisions = [_with_extension(gateway, item, params["extensions"], write) for item in settled]
     wanted, purged = _wanted(params, gateway, secrets)
-    return Target(server, peer, supervisor, twin, _merged(gateway, server, revisions, wanted, write), purged)
+    return Target(server, peer, supervisor, twin, _merged(gateway, read, revisions, wanted, write), purged)
 
 
 def _supervisor(run_dir: str, pid: int) -> dict[str, t.Any]:
@@ -94,11 +106,13 @@ def _supervisor(run_dir: str, pid: int) -> dict[str, t.Any]:
     return found
 
 
-def _settled(gateway: Gateway, server: Server) -> list[Revision]:
+def _settled(gateway: Gateway, server: Server, read: bool) -> list[Revision]:
     """What was confirmed last of each kind. That is what runs and what is on disk, if need be from now on.
 
     An edit in place, which the Envoy that runs does not see, would be what the next one starts with. With the config
     source ``static``, only the next one can bring what does not run.
+
+    :param read: whether Envoy reads these files, and has not all in its bootstrap or from a control plane.
     """
     revisions = []
     for kind in [CLUSTERS, LISTENERS, *_filters(gateway)]:
@@ -107,11 +121,12 @@ def _settled(gateway: Gateway, server: Server) -> list[Revision]:
         if record is None:
             continue
         content = shelf.last_good(record)
-        if server.static:
-            version = shelf.disk().version
+        if not read:
+            version = on_disk = shelf.disk().version
             if version is None or version.digest != shelf.digest(content):
                 version = Version(shelf.digest(content), shelf.next_generation(record))
-            differs = server.static.versions.get(kind.name) != str(version)
+            runs = server.static.versions.get(kind.name) if server.static else str(on_disk)
+            differs = runs != str(version)
             revisions.append(Revision(kind, content, record.view, version, differs))
             continue
         desired = Desired(content, record.view, secrets=tuple(texts(content)))
@@ -173,7 +188,7 @@ def _wanted(params: dict[str, t.Any], gateway: Gateway, secrets: dict[str, str])
 
 
 def _merged(
-    gateway: Gateway, server: Server, settled: list[Revision], wanted: list[Wanted], write: bool
+    gateway: Gateway, read: bool, settled: list[Revision], wanted: list[Wanted], write: bool
 ) -> list[Revision]:
     """What was settled, but for what is wanted instead."""
     found = {revision.kind.name: revision for revision in settled}
@@ -183,7 +198,7 @@ def _merged(
             found[item.kind.name] = before._replace(view=item.view)
         else:
             found[item.kind.name] = _next(gateway, item, write)
-    if server.static is None:
+    if read:
         return list(found.values())
     listeners = found[LISTENERS.name].content if LISTENERS.name in found else []
     named = {name for name, _path, _types in pointers(listeners)}

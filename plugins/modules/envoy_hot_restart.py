@@ -85,6 +85,12 @@ options:
         description: All clusters, as for M(moe.gateway.envoy_config).
         type: list
         elements: dict
+  control_plane:
+    description:
+      - The new Envoy gets filters, listeners and clusters from a control plane, not from O(directory), whose files are
+        neither read nor changed. It becomes ready once it has what it needs from there.
+    type: bool
+    default: false
   versions:
     description:
       - Kept versions to go back to, as M(moe.gateway.envoy_info) tells them, by C(clusters), C(listeners), or C(filter)
@@ -181,7 +187,7 @@ versions:
 failure:
   description:
     - Why it failed, as C(code), C(message) and C(details).
-    - C(code) is V(refused_in_validation), V(wrong_abi), V(still_draining), V(refused_by_envoy), V(not_confirmed),
+    - C(code) is V(not_connected), V(refused_in_validation), V(wrong_abi), V(still_draining), V(refused_by_envoy), V(not_confirmed),
       V(no_supervisor), or one that M(moe.gateway.envoy_filter) has.
   returned: failure
   type: dict
@@ -216,6 +222,7 @@ def main() -> None:
                 },
                 "required_together": [("listeners", "clusters")],
             },
+            "control_plane": {"type": "bool", "default": False},
             "versions": {"type": "dict", "default": {}},
             # Ansible would make a dict of a text, and print that: it only hides the text as it came.
             "secrets": {"type": "raw", "default": {}, "no_log": True},

@@ -51,6 +51,21 @@ options:
     description: What O(desired) refers to, as a mapping of names to strings.
     type: raw
     default: {}
+  control_plane:
+    description:
+      - Wait until Envoy is connected to its control plane and serves what that says. If it isn't in time, the module
+        fails with V(not_connected), and tells why as far as Envoy's log and counters do.
+    type: dict
+    suboptions:
+      timeout:
+        description: Seconds to wait.
+        type: float
+        default: 60.0
+      service:
+        description: The unit of systemd that has Envoy's log, where that is in the journal.
+        type: str
+        default: ""
+    version_added: 0.2.0
   timeout:
     description: Seconds to wait for each answer of the admin interface.
     type: float
@@ -221,6 +236,17 @@ counters:
   description: Counters and gauges of the listener manager, of draining connections, and those that extensions define.
   returned: success
   type: dict
+control_plane:
+  description: Its connection to a control plane, null if it has none.
+  returned: success
+  type: dict
+  contains:
+    connected:
+      description: Whether it is connected now.
+      type: bool
+    name:
+      description: What the control plane calls itself, also after it is gone.
+      type: str
 failure:
   description: Why it failed, as for M(moe.gateway.envoy_filter).
   returned: failure
@@ -232,7 +258,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.moe.gateway.plugins.module_utils import _library, _process
+from ansible_collections.moe.gateway.plugins.module_utils import _control_plane, _library, _process
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Server
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process, Running, decide
 from ansible_collections.moe.gateway.plugins.module_utils._desired import wanted
@@ -276,6 +302,9 @@ class Gateway(t.NamedTuple):
 
 def info(params: dict[str, t.Any]) -> dict[str, t.Any]:
     """The result of the module; a ``Failure`` where there is none."""
+    if params["control_plane"]:
+        waiting = params["control_plane"]
+        _control_plane.wait(params["admin_socket"], waiting["timeout"], params["timeout"], waiting["service"])
     store, key = _store(params["directory"])
     desired = _desired(params, store, key)
     admin = Admin(params["admin_socket"], params["timeout"])
@@ -308,6 +337,8 @@ def info(params: dict[str, t.Any]) -> dict[str, t.Any]:
         ],
         "counters": admin.stats(_COUNTERS),
     }
+    control_plane = _control_plane.look(admin)
+    result["control_plane"] = control_plane._asdict() if control_plane else None
     if store:
         sources = admin.sources()
         if server.static:
@@ -457,6 +488,13 @@ def main() -> None:
         argument_spec={
             "admin_socket": {"type": "path", "default": "/run/envoy/admin.sock"},
             "directory": {"type": "path"},
+            "control_plane": {
+                "type": "dict",
+                "options": {
+                    "timeout": {"type": "float", "default": 60.0},
+                    "service": {"type": "str", "default": ""},
+                },
+            },
             "timeout": {"type": "float", "default": 5.0},
             "desired": {
                 "type": "dict",

@@ -37,6 +37,13 @@ options:
     description: The Unix socket of Envoy's admin interface.
     type: path
     default: /run/envoy/admin.sock
+  control_plane:
+    description:
+      - Envoy gets its configuration from a control plane, and may wait for that. It counts as started once it answers on
+        the admin interface.
+    type: bool
+    default: false
+    version_added: 0.2.0
   timeout:
     description: Seconds to wait until it serves, and until it has ended. Then it is killed.
     type: float
@@ -96,6 +103,7 @@ def main() -> None:
             "lock": {"type": "path", "required": True},
             "output": {"type": "path", "required": True},
             "admin_socket": {"type": "path", "default": "/run/envoy/admin.sock"},
+            "control_plane": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 30.0},
         },
         supports_check_mode=True,

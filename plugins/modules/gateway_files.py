@@ -46,9 +46,12 @@ options:
         type: path
         required: true
       content:
-        description: What it holds. It shows in output, so it must not hold secrets.
+        description: What it holds. It shows in output, so it must not hold secrets. It or O(files[].secret) is required.
         type: str
-        required: true
+      secret:
+        description: What it holds, where that is never to be shown.
+        type: str
+        version_added: 0.2.0
       mode:
         description: Its permissions, an octal number in quotes.
         type: str
@@ -337,7 +340,8 @@ def main() -> None:
                 "default": [],
                 "options": {
                     "path": {"type": "path", "required": True},
-                    "content": {"type": "str", "required": True},
+                    "content": {"type": "str"},
+                    "secret": {"type": "str", "no_log": True},
                     "mode": {"type": "str", "default": "0600"},
                     "owner": {"type": "str"},
                     "group": {"type": "str"},
@@ -345,6 +349,8 @@ def main() -> None:
                     "held": {"type": "bool", "default": False},
                     "validate": {"type": "list", "elements": "str", "default": []},
                 },
+                "required_one_of": [("content", "secret")],
+                "mutually_exclusive": [("content", "secret")],
             },
             "needs": {
                 "type": "list",

@@ -65,6 +65,8 @@ class State(t.NamedTuple):
     refused: str = ""
     #: ``starting`` was not ready in its time
     late: bool = False
+    #: ``starting`` is the first, and has no time limit, since it waits for its control plane
+    waiting: bool = False
     #: the status to leave with once no Envoy is left
     leaving: int | None = None
     #: how many were started
@@ -92,6 +94,12 @@ class Reload(t.NamedTuple):
 
 class Live(t.NamedTuple):
     """An epoch says on the admin socket that it serves."""
+
+    key: int
+
+
+class Waits(t.NamedTuple):
+    """An epoch answers on the admin socket, and does not serve before its control plane tells it what."""
 
     key: int
 
@@ -141,6 +149,12 @@ class Watch(t.NamedTuple):
     key: int
 
 
+class Spare(t.NamedTuple):
+    """Let an epoch take its time to become ready."""
+
+    key: int
+
+
 class Ready(t.NamedTuple):
     """Tell the service manager, which wants to know it once."""
 
@@ -172,6 +186,12 @@ def decide(state: State, event: t.Any) -> tuple[State, list[t.Any]]:
         return state, []
     if isinstance(event, Live):
         return _live(state, epoch)
+    if isinstance(event, Waits):
+        if epoch != state.starting or state.serving or state.waiting or state.leaving is not None:
+            return state, []
+        # It serves nothing until then; to end it would not help, and to the service manager it has started.
+        said = Say(f"epoch {epoch.number} waits for its control plane, and serves nothing until that answers")
+        return state._replace(waiting=True), [said, Spare(epoch.key), Ready()]
     if isinstance(event, Late):
         late = epoch == state.starting
         what = "is not ready in time" if late else "has not ended in time"
@@ -207,8 +227,8 @@ def _live(state: State, epoch: Epoch) -> tuple[State, list[t.Any]]:
         actions += [Watch(state.serving.key), Answer(state.refused)]
         state = state._replace(draining=(*state.draining, state.serving))
     else:
-        actions += [Ready(), Answer(state.refused)]
-    return state._replace(serving=epoch, starting=None, refused=""), actions
+        actions += [*([] if state.waiting else [Ready()]), Answer(state.refused)]
+    return state._replace(serving=epoch, starting=None, refused="", waiting=False), actions
 
 
 def _ended(state: State, epoch: Epoch, event: Ended) -> tuple[State, list[t.Any]]:
@@ -257,6 +277,8 @@ def _leave(state: State, status: int, why: str) -> tuple[State, list[t.Any]]:
 
 #: Seconds between two looks at an Envoy that starts.
 _PAUSE = 0.05
+#: The same, for one that waits for its control plane.
+_LONG_PAUSE = 0.5
 #: Seconds to wait for an answer of Envoy's, or for a whole request on the control socket.
 _PATIENCE = 1.0
 #: Seconds for what prepares a start.
@@ -271,12 +293,15 @@ _SHARED = struct.Struct("=QQ80sQ")
 class Supervisor:
     """The edge: processes, signals, sockets, clock."""
 
-    def __init__(self, run_dir: str, admin: str, directory: str, ready: float, drain: float) -> None:
+    def __init__(
+        self, run_dir: str, admin: str, directory: str, ready: float, drain: float, patient: bool = False
+    ) -> None:
         self.run_dir = run_dir
         self.admin = admin
         self.directory = directory
         self.ready = ready
         self.drain = drain
+        self.patient = patient
         self.state = State()
         self.pids: dict[int, int] = {}
         self.deadlines: dict[int, float] = {}
@@ -363,6 +388,9 @@ class Supervisor:
     def _do_watch(self, action: Watch) -> None:
         self.deadlines[action.key] = time.monotonic() + self.drain + _GRACE
 
+    def _do_spare(self, action: Spare) -> None:
+        self.deadlines.pop(action.key, None)
+
     def _do_ready(self, _action: Ready) -> None:
         _notify("READY=1")
 
@@ -384,7 +412,7 @@ class Supervisor:
 
     def _pause(self) -> float | None:
         if self.state.starting:
-            return _PAUSE
+            return _LONG_PAUSE if self.state.waiting else _PAUSE
         if self.deadlines:
             return max(0.0, min(self.deadlines.values()) - time.monotonic())
         return None
@@ -421,6 +449,8 @@ class Supervisor:
         if starting and starting.key in self.pids and self._answers(starting.key, "LIVE"):
             self.deadlines.pop(starting.key, None)
             self.handle(Live(starting.key))
+        elif starting and self.patient and starting.key in self.pids and self._answers(starting.key):
+            self.handle(Waits(starting.key))
         now = time.monotonic()
         for key in [key for key, deadline in self.deadlines.items() if deadline <= now]:
             del self.deadlines[key]
@@ -609,6 +639,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--directory", default="", help="the directory that Envoy reads its configuration from")
     parser.add_argument("--ready", type=float, default=60.0, help="seconds that an Envoy has to become ready")
     parser.add_argument("--drain", type=float, default=900.0, help="Envoy's --parent-shutdown-time-s")
+    parser.add_argument(
+        "--patient", action="store_true", help="let the first Envoy wait for its control plane as long as that takes"
+    )
     parser.add_argument("--prepare", default="", help="a command to run before each start of this Envoy")
     parser.add_argument("--force", action="store_true", help="also while connections of the last hot restart drain")
     own, words = _split(arguments)
@@ -618,7 +651,7 @@ def main(arguments: list[str]) -> int:
         if not options.admin or not command.words:
             parser.error("run needs --admin and a command")
         places = options.run_dir, options.admin, options.directory
-        return Supervisor(*places, options.ready, options.drain).run(command)
+        return Supervisor(*places, options.ready, options.drain, options.patient).run(command)
     if options.do == "reload" and not command.words:
         parser.error("reload needs a command")
     question = {
