@@ -8,15 +8,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
+import ssl
 import stat
 import subprocess
 import time
 import typing as t
 
+from ansible_collections.moe.gateway.plugins.module_utils._ads import AUTHORITY, CLUSTER, IDENTITY
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Server
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 
 _PAUSE = 0.25
+_ANSWER = 5.0
 _TAIL = 1024 * 1024
 _CONNECTED = "control_plane.connected_state"
 _NAME = "control_plane.identifier"
@@ -81,6 +85,7 @@ def _explained(admin: Admin, server: Server, state: State | None, patience: floa
     reason = closings(_log(server.log_path or f"/proc/{pid}/fd/2", service), pid)
     serves = server.state == "LIVE"
     stats = {name: value for name, value in admin.stats(r"^cluster\.istiod\.").items() if value}
+    tried = [said for said in map(_try, ways(_bootstrap(admin))) if said]
     hints = [text for name, text in _HINTS if stats.get(f"cluster.istiod.{name}")]
     if state and state.connected:
         what = f"an Envoy that is {server.state}, since istiod has not told it all that it needs"
@@ -91,12 +96,75 @@ def _explained(admin: Admin, server: Server, state: State | None, patience: floa
         f"envoy_ads_istiods: found {what}, after {patience:g} s, expected one that tells it what to serve. "
         + (f"Envoy's log says: {reason.rstrip('.')}. " if reason else "Envoy's log does not say why. ")
         + (f"By its counters, {hints[0]}. " if hints else "")
+        + (f"Tried from this host: {'; '.join(tried)}. " if tried else "")
         + ("The gateway goes on with what it has." if serves else "The gateway serves nothing until there is one."),
         reason=reason,
         hints=hints,
+        tried=tried,
         state=server.state,
         serves=serves,
     )
+
+
+class Way(t.NamedTuple):
+    """How Envoy gets to one of its control planes."""
+
+    host: str
+    port: int
+    #: whose certificate it expects; empty without TLS
+    server_name: str = ""
+    #: where the certificates are
+    directory: str = ""
+
+
+def ways(bootstrap: dict[str, t.Any]) -> list[Way]:
+    """The ways that a bootstrap of the role ``envoy`` has."""
+    found = []
+    for cluster in bootstrap.get("static_resources", {}).get("clusters", []):
+        if cluster.get("name") != CLUSTER:
+            continue
+        tls = cluster.get("transport_socket", {}).get("typed_config", {})
+        configs = tls.get("common_tls_context", {}).get("tls_certificate_sds_secret_configs", [])
+        path = configs[0]["sds_config"]["path_config_source"]["path"] if configs else ""
+        for group in cluster.get("load_assignment", {}).get("endpoints", []):
+            for item in group.get("lb_endpoints", []):
+                address = item["endpoint"]["address"]["socket_address"]
+                where = address["address"], address["port_value"]
+                found.append(Way(*where, tls.get("sni", ""), os.path.dirname(path)))
+    return found
+
+
+def _bootstrap(admin: Admin) -> dict[str, t.Any]:
+    data = admin.json("/config_dump?mask=bootstrap.static_resources")
+    return next((item["bootstrap"] for item in data.get("configs", []) if "bootstrap" in item), {})
+
+
+def _try(way: Way) -> str:
+    """What a connection like Envoy's own comes to; empty if nothing is wrong with it.
+
+    Envoy says why one fails only after half a minute, and not always.
+    """
+    where = f"{way.host}:{way.port}"
+    try:
+        with socket.create_connection((way.host, way.port), _ANSWER) as sock:
+            if way.server_name:
+                context = ssl.create_default_context(cafile=os.path.join(way.directory, f"{AUTHORITY}.pem"))
+                context.minimum_version = ssl.TLSVersion.TLSv1_2
+                context.load_cert_chain(os.path.join(way.directory, f"{IDENTITY}.pem"))
+                context.set_alpn_protocols(["h2"])
+                with context.wrap_socket(sock, server_hostname=way.server_name) as tls:
+                    # Whether the other side takes the certificate is heard only now. It begins with its settings.
+                    if not tls.recv(1):
+                        return f"{where} closes the connection"
+    except ssl.SSLCertVerificationError as error:
+        return f"the certificate of {where} is not trusted: {error.verify_message.rstrip('.')}"
+    except ssl.SSLError as error:
+        return f"TLS to {where} fails: {(error.reason or str(error)).lower().replace('_', ' ')}"
+    except socket.timeout:
+        return f"{where} does not answer within {_ANSWER:g} s"
+    except OSError as error:
+        return f"{where}: {error.strerror or error}"
+    return ""
 
 
 def closings(log: str, pid: int) -> str:
