@@ -37,11 +37,13 @@ class Supervised(RealGateway):
     """An Envoy with a supervisor.
 
     :param static: whether all that the gateway runs is in the bootstrap.
+    :param patient: whether the first Envoy may wait for a control plane.
     """
 
-    def __init__(self, static: bool = False) -> None:
+    def __init__(self, static: bool = False, patient: bool = False) -> None:
         super().__init__()
         self.static = static
+        self.patient = patient
         if static:
             del self.bootstrap["dynamic_resources"]
         self.unit = self.root / "envoy.service"
@@ -94,7 +96,7 @@ class Supervised(RealGateway):
         self.unit.write_text(wanted["content"])
         command, prepare = (line[1:] for line in wanted["content"].splitlines()[1:3])
         words = [sys.executable, "-I", "-S", "-B", str(SUPERVISOR), "run", "--run-dir", str(self.root), "--ready", "4"]
-        words += ["--directory", str(self.directory), "--prepare", prepare]
+        words += ["--directory", str(self.directory), "--prepare", prepare, *(["--patient"] if self.patient else [])]
         with (self.root / "supervisor.log").open("w") as log:
             self.supervisor = subprocess.Popen(
                 [*words, "--admin", str(self.socket), "--drain", "30", "--", *command.split()],
@@ -102,7 +104,12 @@ class Supervised(RealGateway):
                 env={**os.environ, "MOE_GATEWAY_START": wanted["start"]},
             )
         process = self.supervisor
-        wait_until(lambda: process.poll() is not None or self.status()["serving"]["epoch"] == 0, "there is no Envoy")
+
+        def started() -> bool:
+            status = self.status()
+            return (status["serving"] or (status["starting"] if self.patient else {}))["epoch"] == 0
+
+        wait_until(lambda: process.poll() is not None or started(), "there is no Envoy")
         assert process.poll() is None, (self.root / "supervisor.log").read_text()
 
     def crash(self) -> None:

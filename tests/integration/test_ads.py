@@ -19,10 +19,11 @@ import pytest
 from certificates import Authority, Pair
 from control_plane import GATEWAY_ACCOUNT, ControlPlane, Istiod, Object, discovered, serving
 from plays import Play, Site
-from real import RealGateway, content_addressed, wait_until
+from real import content_addressed, wait_until
+from supervised import Supervised, load, only
 from test_control_plane import Upstream
 
-from ansible_collections.moe.gateway.plugins.module_utils import _engines
+from ansible_collections.moe.gateway.plugins.module_utils import _ads, _engines
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 
 FOO, NEW = "foo:bar", "foo:new"
@@ -298,3 +299,103 @@ def test_from_files_to_istiod_and_back(site: Ads) -> None:
     removed = succeeded(site.play("playbooks/uninstall.yml"))
     assert "ads/identity.pem" in removed.output or not (site.root / "config").exists()
     assert not (site.root / "config").exists()
+
+
+class Hot(Supervised):
+    """A gateway with the role's supervisor, that can be one of files and one of istiod."""
+
+    def __init__(self, plane: ControlPlane, extension: pathlib.Path) -> None:
+        super().__init__(patient=True)
+        self.plane = plane
+        self.extension = extension
+
+    def of_istiod(self, *istiods: Istiod, cluster: str = "a") -> t.Callable[[dict[str, t.Any]], object]:
+        """What makes its bootstrap one of istiod."""
+
+        def change(bootstrap: dict[str, t.Any]) -> None:
+            ads = {
+                "istiods": [f"127.0.0.1:{istiod.plaintext}" for istiod in istiods],
+                "plaintext": True,
+                "namespace": "istio-system",
+                "name": "local",
+                "labels": {"istio": "ingressgateway", "gateway": "local"},
+                "cluster_id": "Kubernetes",
+                "address": "192.0.2.201",
+                "istio_version": "1.31.0",
+            }
+            bootstrap["node"]["cluster"] = cluster
+            bootstrap.update(_ads.compose(bootstrap, ads))
+
+        return change
+
+    def to(self, *istiods: Istiod, **options: t.Any) -> t.Any:
+        wanted = self.wanted(self.of_istiod(*istiods, **options), drain=3)
+        return self.hot_restart({**wanted, "control_plane": True})
+
+    def serve(self, upstream: int) -> None:
+        me = t.cast(t.Any, types.SimpleNamespace(name="local", port=self.port))
+        found = _engines.Extension.at(str(content_addressed(self.extension, self.extensions)))
+        config = {"users": [{"username": "foo", "password": "bar"}]}
+        typed = _engines.typed_config("dynamic_module", "basic_auth", config, found, None, seal=True)
+        self.plane.api.apply(discovered("basic_auth", typed), *serving(me, upstream))
+
+
+@pytest.fixture
+def hot(control_plane: ControlPlane, basic_auth: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[Hot]:
+    gateway = Hot(control_plane, basic_auth)
+    monkeypatch.setenv("PATH", f"{gateway.root}/bin:{os.environ['PATH']}")
+    try:
+        yield gateway
+    finally:
+        gateway.remove()
+
+
+def test_hot_restarts_from_files_to_istiod_and_back(hot: Hot, control_plane: ControlPlane, upstream: int) -> None:
+    istiod = control_plane.istiod(plaintext=True)
+    hot.begin()
+    hot.serve(upstream)
+    filters = [{"name": "basic_auth", "engine": "dynamic_module"}]
+    assert not hot.config(filters=filters, listeners=[hot.listener(*filters)]).failed
+    assert not hot.extend(hot.extension).failed
+    assert (hot.get(None), hot.get(FOO)) == (401, 200)
+    with load(hot) as answers:
+        there = hot.to(istiod)
+        assert not there.failed, there.output
+        assert there["restart_epoch"] == 1
+        assert hot.to(istiod)["changed"] is False
+        assert hot.admin.stats(r"^control_plane\.connected_state$") == {"control_plane.connected_state": 1}
+        # Without istiod, an Envoy that serves is not given up for one that would wait.
+        istiod.kill()
+        wait_until(lambda: 0 in hot.admin.stats(r"^control_plane\.connected_state$").values(), "still connected")
+        refused = hot.to(istiod, cluster="b")
+        assert refused.code == "not_connected", refused.output
+        assert (hot.get(None), hot.get(FOO)) == (401, 200)
+        istiod.start()
+        wait_until(lambda: 1 in hot.admin.stats(r"^control_plane\.connected_state$").values(), "not connected", 60)
+        again = hot.to(istiod, cluster="b")
+        assert not again.failed, again.output
+        back = hot.hot_restart(hot.wanted())
+        assert not back.failed, back.output
+        assert set(back["versions"]) == {"clusters", "listeners", "filter basic_auth"}
+    seen = only(answers)
+    assert seen["foo:wrong"] <= {401, "RemoteDisconnected", "ConnectionResetError"}
+    assert seen["foo:bar"] <= {200, "RemoteDisconnected", "ConnectionResetError"}
+    assert (hot.get(None), hot.get(FOO)) == (401, 200)
+
+
+def test_the_first_envoy_waits_for_istiod(hot: Hot, control_plane: ControlPlane, upstream: int) -> None:
+    istiod = control_plane.istiod(plaintext=True)
+    hot.serve(upstream)
+    istiod.settle()
+    istiod.kill()
+    hot.begin(change=hot.of_istiod(istiod))
+    supervisor = (hot.root / "supervisor.log").read_text
+    wait_until(lambda: "waits for its control plane" in supervisor(), "it does not wait")
+    pid = hot.status()["starting"]["pid"]
+    # Beyond the time that an Envoy has to become ready, which is four seconds here.
+    time.sleep(5)
+    assert hot.status()["starting"]["pid"] == pid
+    assert hot.get(None) == 0
+    istiod.start()
+    wait_until(lambda: (hot.get(None), hot.get(FOO)) == (401, 200), "it does not serve", 60)
+    wait_until(lambda: hot.status()["serving"]["pid"] == pid, "the supervisor does not see that it serves")

@@ -277,8 +277,9 @@ def _leave(state: State, status: int, why: str) -> tuple[State, list[t.Any]]:
 
 #: Seconds between two looks at an Envoy that starts.
 _PAUSE = 0.05
-#: The same, for one that waits for its control plane.
+#: The same, for one that waits for its control plane, and the seconds after which that is not a moment any more.
 _LONG_PAUSE = 0.5
+_MOMENT = 5.0
 #: Seconds to wait for an answer of Envoy's, or for a whole request on the control socket.
 _PATIENCE = 1.0
 #: Seconds for what prepares a start.
@@ -449,12 +450,18 @@ class Supervisor:
         if starting and starting.key in self.pids and self._answers(starting.key, "LIVE"):
             self.deadlines.pop(starting.key, None)
             self.handle(Live(starting.key))
-        elif starting and self.patient and starting.key in self.pids and self._answers(starting.key):
+        elif starting and self._is_late_enough(starting.key) and self._answers(starting.key):
             self.handle(Waits(starting.key))
         now = time.monotonic()
         for key in [key for key, deadline in self.deadlines.items() if deadline <= now]:
             del self.deadlines[key]
             self.handle(Late(key))
+
+    def _is_late_enough(self, key: int) -> bool:
+        """Whether an epoch that may wait for a control plane seems to do so."""
+        deadline = self.deadlines.get(key)
+        moment = min(_MOMENT, self.ready / 2)
+        return self.patient and deadline is not None and time.monotonic() >= deadline - self.ready + moment
 
     def _exchanged(self) -> bool:
         """Whether somebody has put other files in place of those that the serving epoch reads.
