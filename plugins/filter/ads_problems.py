@@ -57,10 +57,11 @@ _value:
 import datetime
 import typing as t
 
-from ansible_collections.moe.gateway.plugins.module_utils import _ads
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+
+from ansible_collections.moe.gateway.plugins.module_utils import _ads
 
 
 def ads_problems(ads: dict[str, t.Any], texts: dict[str, str | None]) -> list[str]:
@@ -108,9 +109,13 @@ def certificate_problems(ads: dict[str, t.Any], texts: dict[str, str | None], no
         wrong("private_key", f"another key than that of the certificate {ads['certificate']}", "its key")
     identities = _identities(leaf)
     wanted = f"spiffe://TRUST_DOMAIN/ns/{ads['namespace']}/sa/NAME"
-    if not any(len(parts) == 7 and parts[3:6:2] == ["ns", "sa"] and parts[4] == ads["namespace"] for parts in identities):
+    if not any(
+        len(parts) == 7 and parts[3:6:2] == ["ns", "sa"] and parts[4] == ads["namespace"] for parts in identities
+    ):
         what = " and ".join("/".join(parts) for parts in identities) or "no identity"
-        wrong("certificate", what, f"{wanted}, since istiod knows a gateway of that namespace (envoy_ads_namespace) by it")
+        wrong(
+            "certificate", what, f"{wanted}, since istiod knows a gateway of that namespace (envoy_ads_namespace) by it"
+        )
     return found
 
 

@@ -1,7 +1,10 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bootstrap of the config source ``ads``: an Envoy that gets all else from an istiod. Pure: a table of cases tests it."""
+"""The bootstrap of the config source ``ads``: an Envoy that gets all else from an istiod.
+
+Pure: a table of cases tests it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ IDENTITY, AUTHORITY = "identity", "ca"
 _TYPE = "type.googleapis.com/envoy.extensions."
 #: The key of a cluster's options for HTTP.
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*[.]?")
+_HOST = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*[.]?"
+)
 #: A part of a node's id, which ``~`` and ``.`` divide.
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
@@ -141,7 +146,11 @@ def compose(base: dict[str, t.Any], ads: dict[str, t.Any]) -> dict[str, t.Any]:
     static = base.get("static_resources", {})
     return {
         **base,
-        "node": {**node, "id": f"router~{ads['address']}~{name}.{namespace}~{namespace}.{DOMAIN}", "metadata": metadata},
+        "node": {
+            **node,
+            "id": f"router~{ads['address']}~{name}.{namespace}~{namespace}.{DOMAIN}",
+            "metadata": metadata,
+        },
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "DELTA_GRPC",
@@ -209,9 +218,7 @@ def _transport_socket(ads: dict[str, t.Any]) -> dict[str, t.Any]:
                 "tls_certificate_sds_secret_configs": [secret(IDENTITY)],
                 "combined_validation_context": {
                     "default_validation_context": {
-                        "match_typed_subject_alt_names": [
-                            {"san_type": "DNS", "matcher": {"exact": ads["server_name"]}}
-                        ]
+                        "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": ads["server_name"]}}]
                     },
                     "validation_context_sds_secret_config": secret(AUTHORITY),
                 },

@@ -9,14 +9,13 @@ import contextlib
 import os
 import re
 import socket
-import ssl
 import stat
 import subprocess
 import time
 import typing as t
 
-from ansible_collections.moe.gateway.plugins.module_utils._ads import AUTHORITY, CLUSTER, IDENTITY
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Server
+from ansible_collections.moe.gateway.plugins.module_utils._ads import AUTHORITY, CLUSTER, IDENTITY
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 
 _PAUSE = 0.25
@@ -27,7 +26,9 @@ _NAME = "control_plane.identifier"
 #: What Envoy says when the stream ends: a gRPC status and a text.
 _CLOSED = re.compile(r"(?:gRPC config|DeltaAggregatedResources|StreamAggregatedResources)\S* .*?closed[^:]*: (.*)")
 #: A line of the main thread has the process's own number.
-_LINE = re.compile(r"^\[[-0-9 :.]+\]\[(\d+)\]\[(?:warning|error|critical|info|debug)\]\[[\w.-]+\] (?:\[[^\]]*\] )?(.*)$", re.MULTILINE)
+_LINE = re.compile(
+    r"^\[[-0-9 :.]+\]\[(\d+)\]\[(?:warning|error|critical|info|debug)\]\[[\w.-]+\] (?:\[[^\]]*\] )?(.*)$", re.MULTILINE
+)
 #: What a counter of the cluster of control planes that isn't 0 says, the most telling first.
 _HINTS = (
     ("upstream_context_secrets_not_ready", "Envoy can't use the certificate, the key or the CA that it was given"),
@@ -144,6 +145,9 @@ def _try(way: Way) -> str:
 
     Envoy says why one fails only after half a minute, and not always.
     """
+    # Costs every run some milliseconds, and few need it.
+    import ssl
+
     where = f"{way.host}:{way.port}"
     try:
         with socket.create_connection((way.host, way.port), _ANSWER) as sock:

@@ -222,7 +222,7 @@ class Placement:
             self._place(at, path, data, bits, uid, gid, validate)
         text = data
         if hidden:
-            text = b"# It is not shown.\n" if old == data else b"# It is not shown, and another one than before.\n"
+            text = b"# It is not shown.\n" if old == data else b"# It is not shown, and is another one now.\n"
         self._note(path, before, _describe(bits, owner or _user(uid), text))
 
     def _place(self, at: str, path: str, data: bytes, bits: int, uid: int, gid: int, validate: list[str]) -> None:

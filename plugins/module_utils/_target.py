@@ -76,9 +76,9 @@ def target(params: dict[str, t.Any], gateway: Gateway, secrets: dict[str, str], 
         if elsewhere and not elsewhere.connected and supervisor["serving"]["start"] != params["start"]:
             raise Failure(
                 "not_connected",
-                "envoy_ads_istiods: found no istiod that Envoy is connected to, expected one: a new Envoy would wait for "
-                "it, and leave the one that serves without its admin interface. Nothing has changed. Bring istiod back, "
-                "or restart Envoy instead (envoy_hot_restart: false), which closes its connections.",
+                "envoy_ads_istiods: found no istiod that Envoy is connected to, expected one: a new Envoy would wait "
+                "for it, and leave the one that serves without its admin interface. Nothing has changed. Bring it "
+                "back, or restart Envoy instead (envoy_hot_restart: false), which closes its connections.",
             )
         return Target(server, peer, supervisor, twin, [], [])
     read = server.static is None and elsewhere is None
@@ -187,9 +187,7 @@ def _wanted(params: dict[str, t.Any], gateway: Gateway, secrets: dict[str, str])
     return [*found, *more], purged
 
 
-def _merged(
-    gateway: Gateway, read: bool, settled: list[Revision], wanted: list[Wanted], write: bool
-) -> list[Revision]:
+def _merged(gateway: Gateway, read: bool, settled: list[Revision], wanted: list[Wanted], write: bool) -> list[Revision]:
     """What was settled, but for what is wanted instead."""
     found = {revision.kind.name: revision for revision in settled}
     for item in wanted:

@@ -187,8 +187,8 @@ versions:
 failure:
   description:
     - Why it failed, as C(code), C(message) and C(details).
-    - C(code) is V(not_connected), V(refused_in_validation), V(wrong_abi), V(still_draining), V(refused_by_envoy), V(not_confirmed),
-      V(no_supervisor), or one that M(moe.gateway.envoy_filter) has.
+    - C(code) is V(not_connected), V(refused_in_validation), V(wrong_abi), V(still_draining), V(refused_by_envoy),
+      V(not_confirmed), V(no_supervisor), or one that M(moe.gateway.envoy_filter) has.
   returned: failure
   type: dict
 """

@@ -39,8 +39,8 @@ options:
     default: /run/envoy/admin.sock
   control_plane:
     description:
-      - Envoy gets its configuration from a control plane, and may wait for that. It counts as started once it answers on
-        the admin interface.
+      - Envoy gets its configuration from a control plane, and may wait for that. It counts as started once it answers
+        on the admin interface.
     type: bool
     default: false
     version_added: 0.2.0

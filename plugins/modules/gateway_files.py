@@ -46,7 +46,9 @@ options:
         type: path
         required: true
       content:
-        description: What it holds. It shows in output, so it must not hold secrets. It or O(files[].secret) is required.
+        description:
+          - What it holds. It shows in output, so it must not hold secrets.
+          - It or O(files[].secret) is required.
         type: str
       secret:
         description: What it holds, where that is never to be shown.

@@ -42,6 +42,14 @@ HOT = Way("hot_restart")
             Way("restart", f"its supervisor speaks protocol 99, expected {PROTOCOL}"),
         ),
         (
+            "one that has never served",
+            True,
+            True,
+            {**SUPERVISOR, "serving": None},
+            None,
+            Way("restart", "the one that runs does not serve yet"),
+        ),
+        (
             "Envoys that don't understand each other",
             True,
             True,

@@ -27,7 +27,15 @@ def directory(path, **keys):
 
 
 def file(path, content="new", **keys):
-    item = {"mode": "0600", "owner": None, "group": None, "initial": False, "held": False, "validate": []}
+    item = {
+        "secret": None,
+        "mode": "0600",
+        "owner": None,
+        "group": None,
+        "initial": False,
+        "held": False,
+        "validate": [],
+    }
     return {"path": str(path), "content": content, **item, **keys}
 
 
@@ -83,6 +91,26 @@ def test_what_is_not_as_it_should_be_is_updated(tmp_path):
     assert (mode(tmp_path / "d"), mode(tmp_path / "f")) == (0o700, 0o600)
     assert "old" in result["diff"][1]["before"]
     assert "new" in result["diff"][1]["after"]
+
+
+def test_a_secret_is_never_shown_and_a_change_of_it_is(tmp_path):
+    path = tmp_path / "f"
+    options = {"files": [file(path, None, secret="one key")]}
+    shown = []
+    for action in ("created", None, "mode", "content"):
+        if action == "mode":
+            path.chmod(0o640)
+        if action == "content":
+            options = {"files": [file(path, None, secret="another key")]}
+        for write in (False, True):
+            result = run(write, **options)
+            assert result["changed"] is bool(action), action
+            assert " key" not in json.dumps(result)
+        shown.append([(item["before"], item["after"]) for item in result["diff"]])
+        assert path.read_text() == options["files"][0]["secret"]
+        assert mode(path) == 0o600
+    assert shown[1] == []
+    assert all(before != after for ((before, after),) in (shown[0], shown[2], shown[3]))
 
 
 def test_a_directory_to_keep_is_left_as_it_is(tmp_path):

@@ -38,6 +38,7 @@ DRAINING = "connections of the last hot restart still drain; try again once that
 
 EMPTY = s.State()
 STARTING = s.State(starting=FIRST, starts=1)
+WAITING = STARTING._replace(waiting=True)
 SERVING = s.State(serving=FIRST, starts=1)
 RELOADING = s.State(serving=FIRST, starting=A, starts=2)
 OVERTAKEN = s.State(starting=A, starts=2)
@@ -75,6 +76,31 @@ CASES = [
         {"starting": None, "leaving": 1},
         [s.Answer("no Envoy serves"), s.Leave(1)],
     ),
+    Case("its first Envoy waits", STARTING, s.Waits(0), {"waiting": True}, [s.Spare(0), s.Ready()]),
+    Case("it waits on", WAITING, s.Waits(0), {}, []),
+    Case("a reload while it waits", WAITING, s.Reload(NEW), {}, [s.Answer(BUSY)]),
+    Case(
+        "it is told what to serve",
+        WAITING,
+        s.Live(0),
+        {"serving": FIRST, "starting": None, "waiting": False},
+        [s.Answer("")],
+    ),
+    Case(
+        "it ends while it waits",
+        WAITING,
+        s.Ended(0, KILLED, False),
+        {"starting": None, "leaving": 1},
+        [s.Answer("no Envoy serves"), s.Leave(1)],
+    ),
+    Case(
+        "told to end while it waits",
+        WAITING,
+        s.Terminate(),
+        {"leaving": 0},
+        [s.Answer("told to end"), *ends(TERM, FIRST)],
+    ),
+    Case("the next one waits, and has its time all the same", RELOADING, s.Waits(1), {}, []),
     Case("a reload while the first starts", STARTING, s.Reload(NEW), {}, [s.Answer(BUSY)]),
     Case("a reload", SERVING, s.Reload(NEW), {"starting": A, "starts": 2}, [s.Start(A)]),
     Case(
@@ -275,6 +301,7 @@ def test_whatever_happens_something_serves_or_it_leaves() -> None:
             if state.serving and state.starting:
                 assert state.starting.number == state.serving.number + 1
             events: list[t.Any] = [s.Live(key) for key in alive] + [s.Late(key) for key in alive]
+            events += [s.Waits(key) for key in alive]
             events += [s.Reload(NEW, chance.random() < 0.3)] * 3
             events += [s.Terminate()] if step > 30 else []
             event = chance.choice(events)
