@@ -239,7 +239,7 @@ def test_another_istiod_and_another_certificate(site: Ads, control_plane: Contro
     wait_until(used, f"Envoy does not know the new certificate: {site.tail()}")
     one.start()
     # Gone without a word: the kernel still takes what Envoy sends.
-    other.pause()
+    other.program.pause()
     wait_until(lambda: site.connected() and of(one), "no istiod takes the new certificate", 60)
     assert (site.pid(), site.get(NEW)) == (pid, 200)
 
