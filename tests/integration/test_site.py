@@ -246,8 +246,8 @@ BAD = [
         "envoy_filters[0].purge: found true, expected false unless state is absent.",
     ),
     (
-        {"envoy_filters_config_source": "ads"},
-        "envoy_filters_config_source must be one of: filesystem, static, got: ads",
+        {"envoy_filters_config_source": "grpc"},
+        "envoy_filters_config_source must be one of: filesystem, static, got: grpc",
     ),
     (
         {"envoy_filters_config_source": "static"},
