@@ -247,7 +247,7 @@ BAD = [
     ),
     (
         {"envoy_filters_config_source": "grpc"},
-        "envoy_filters_config_source must be one of: filesystem, static, got: grpc",
+        "envoy_filters_config_source must be one of: filesystem, static, ads, got: grpc",
     ),
     (
         {"envoy_filters_config_source": "static"},
