@@ -1,7 +1,7 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ten hosts by ssh: what our playbooks take, in times of the least that Ansible could do there: what ``molecule/fleet`` does and sees.
+"""Ten hosts by ssh: what our playbooks take, in times of the least that Ansible could do there (``molecule/fleet``).
 
 All of them are on this machine, so its processors also do what each host of a fleet would do by itself.
 """
