@@ -62,6 +62,24 @@ def look(
     )
 
 
+def service(unit: str) -> dict[str, str]:
+    """Whether systemd runs a unit, starts it at boot, and has read its file; empty without systemd.
+
+    By the names of systemd's own properties (org.freedesktop.systemd1(5)).
+    """
+    properties = "ActiveState,UnitFileState,NeedDaemonReload"
+    try:
+        output = subprocess.run(
+            ["systemctl", "show", f"--property={properties}", f"{unit}.service"],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+    except OSError:
+        return {}
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
 def _peer(admin_socket: str | None) -> int | None:
     if admin_socket is None:
         return None

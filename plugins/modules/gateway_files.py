@@ -255,6 +255,13 @@ platform:
   returned: success
   type: dict
   sample: {architecture: x86_64, glibc: "2.36"}
+service:
+  description:
+    - What systemd says of O(preflight.unit), by the names of its own properties. Empty without systemd.
+  returned: with O(preflight.unit)
+  type: dict
+  sample: {ActiveState: active, UnitFileState: enabled, NeedDaemonReload: "no"}
+  version_added: 0.2.0
 failure:
   description:
     - Why it failed, as C(code), C(message) and C(details).
@@ -288,6 +295,7 @@ def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         for index, item in enumerate(params["files"]):
             held = item["held"] and restart.how == "hot_restart"
             placement.file(f"files[{index}]", **{**item, "held": held})
+    unit = (params["preflight"] or {}).get("unit")
     return {
         "changed": bool(placement.created or placement.updated),
         "missing": missing,
@@ -296,6 +304,7 @@ def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         "outdated": outdated,
         "restart": restart._asdict(),
         "platform": platform,
+        **({"service": _host.service(unit)} if unit else {}),
         "diff": placement.diff,
     }
 

@@ -186,3 +186,16 @@ def test_the_module_refuses_before_it_changes_anything(server, tmp_path):
     params["needs"] = [{"path": str(tmp_path / "envoy")}]
     with pytest.raises(Failure, match="envoy_install_dir: found [0-9]+ MiB free"):
         gateway_files.run(params, True)
+
+
+def test_what_systemd_says_of_a_unit(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _host.service("envoy") == {}
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("""#!/bin/sh
+test "$*" = "show --property=ActiveState,UnitFileState,NeedDaemonReload envoy.service" || exit 1
+echo ActiveState=active
+echo UnitFileState=
+""")
+    systemctl.chmod(0o700)
+    assert _host.service("envoy") == {"ActiveState": "active", "UnitFileState": ""}
