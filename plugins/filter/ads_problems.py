@@ -57,17 +57,26 @@ _value:
 import datetime
 import typing as t
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from ansible.errors import AnsibleFilterError
 
 from ansible_collections.moe.gateway.plugins.module_utils import _ads
+
+try:
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    CRYPTOGRAPHY_ERROR = None
+except ImportError as error:
+    CRYPTOGRAPHY_ERROR = error
 
 
 def ads_problems(ads: dict[str, t.Any], texts: dict[str, str | None]) -> list[str]:
     found = _ads.problems(ads)
     if ads["plaintext"]:
         return found
+    if CRYPTOGRAPHY_ERROR:
+        raise AnsibleFilterError(f"ads_problems needs cryptography, as ansible-core does: {CRYPTOGRAPHY_ERROR}.")
     now = datetime.datetime.now(datetime.timezone.utc)
     return [*found, *certificate_problems(ads, texts, now)]
 
