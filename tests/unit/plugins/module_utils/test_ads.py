@@ -11,6 +11,7 @@ import typing as t
 import pytest
 
 from ansible_collections.moe.gateway.plugins.module_utils import _ads
+from ansible_collections.moe.gateway.plugins.module_utils._control_plane import Way, ways
 
 ADS: dict[str, t.Any] = {
     "istiods": ["istiod1.example.com", "192.0.2.7:15013"],
@@ -165,3 +166,11 @@ def test_tls_unless_plaintext_was_asked_for() -> None:
     assert '"/etc/envoy/ads/identity.json"' in text
     assert '"/etc/envoy/ads/ca.json"' in text
     assert "transport_socket" not in cluster(**PLAIN)
+
+
+def test_the_ways_to_istiod_are_read_back() -> None:
+    assert ways(_ads.compose(BASE, ADS)) == [
+        Way("istiod1.example.com", 15012, "istiod.istio-system.svc", "/etc/envoy/ads"),
+        Way("192.0.2.7", 15013, "istiod.istio-system.svc", "/etc/envoy/ads"),
+    ]
+    assert ways(_ads.compose(BASE, PLAIN))[1] == Way("192.0.2.7", 15013)

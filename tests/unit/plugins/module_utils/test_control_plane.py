@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import socket
 
-from test_ads import ADS, BASE, PLAIN
-
-from ansible_collections.moe.gateway.plugins.module_utils import _ads, _control_plane
+from ansible_collections.moe.gateway.plugins.module_utils import _control_plane
 from ansible_collections.moe.gateway.plugins.module_utils._control_plane import Way, closings, ways
 
 LOG = """\
@@ -31,12 +29,7 @@ def test_the_last_reason_of_this_process_counts() -> None:
     assert closings("", 42) == ""
 
 
-def test_ways_are_those_of_the_bootstrap() -> None:
-    assert ways(_ads.compose(BASE, ADS)) == [
-        Way("istiod1.example.com", 15012, "istiod.istio-system.svc", "/etc/envoy/ads"),
-        Way("192.0.2.7", 15013, "istiod.istio-system.svc", "/etc/envoy/ads"),
-    ]
-    assert ways(_ads.compose(BASE, PLAIN))[1] == Way("192.0.2.7", 15013)
+def test_a_bootstrap_of_another_has_no_ways() -> None:
     assert ways({}) == ways({"static_resources": {"clusters": [{"name": "other"}]}}) == []
 
 
