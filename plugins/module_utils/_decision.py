@@ -74,7 +74,20 @@ def way(loaded: bool, second: bool, policy: str) -> str:
     return policy if second else "load"
 
 
-def decide(desired: str, disk: Disk, confirmed: Confirmed | None, running: Running) -> Plan:
+class Nouns(t.NamedTuple):
+    """What people call what holds a content and what runs it."""
+
+    thing: str
+    runner: str
+
+
+def decide(
+    desired: str,
+    disk: Disk,
+    confirmed: Confirmed | None,
+    running: Running,
+    nouns: Nouns = Nouns(thing="the file", runner="Envoy"),  # noqa: B008 - it never changes
+) -> Plan:
     """:param desired: the digest of the content that should run.
 
     Envoy's counters can only be believed since a moment when they were known to be right: after a refusal the same
@@ -87,14 +100,14 @@ def decide(desired: str, disk: Disk, confirmed: Confirmed | None, running: Runni
     # A first run finds whatever the installation left there: nothing to report.
     if disk.version is None:
         if confirmed is not None:
-            found.append(f"the file {disk.reason}")
+            found.append(f"{nouns.thing} {disk.reason}")
     elif running.text != str(disk.version):
-        found.append(f"Envoy ran version {running.text or 'none'}, the file held {disk.version}")
+        found.append(f"{nouns.runner} ran version {running.text or 'none'}, {nouns.thing} held {disk.version}")
     refusals = running.rejected - (confirmed.rejected if seen and confirmed else 0)
     failures = running.failed - (confirmed.failed if seen and confirmed else 0)
     if confirmed is not None or disk.version is not None:
         if refusals > 0:
-            found.append(f"Envoy had refused {refusals} update(s) that no run here had pushed and mended")
+            found.append(f"{nouns.runner} had refused {refusals} update(s) that no run here had pushed and mended")
         if failures > 0:
             found.append(f"Envoy had failed {failures} time(s) to read the file")
         if refusals < 0 or failures < 0:

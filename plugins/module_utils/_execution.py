@@ -71,10 +71,8 @@ def _change(gateway: Gateway, prepared: Prepared, previous: Version | None) -> C
     """How what is about to be published came to be."""
     source, action, record = prepared.desired.source, prepared.plan.action, prepared.record
     taken: tuple[str | None, str | None] = (None, None)
-    if source and source.change and source.change.source:
-        taken = source.change.source, source.change.source_at
-    elif source:
-        taken = str(source.version), source.change.at if source.change else None
+    if source:
+        taken = source.origin
     elif record and record.confirmed.version.digest == prepared.version.digest:
         taken = _source(record)
     if source and action == "published":

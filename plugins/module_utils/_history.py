@@ -50,3 +50,10 @@ class Kept(t.NamedTuple):
     #: what it was made from, with secrets as keyed digests; empty where that was not noted
     view: dict[str, t.Any]
     change: Change | None
+
+    @property
+    def origin(self) -> tuple[str, str | None]:
+        """Where the content came from first, if it was brought back: that version, and when it was published."""
+        if self.change and self.change.source:
+            return self.change.source, self.change.source_at
+        return str(self.version), self.change.at if self.change else None

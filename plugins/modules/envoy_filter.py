@@ -243,7 +243,7 @@ from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _li
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import filter_kind
 from ansible_collections.moe.gateway.plugins.module_utils._resolve import revision
-from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets, literal_secrets
+from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Desired, Gateway
 
 
@@ -251,7 +251,7 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     """The result of the module; a ``Failure`` where there is none."""
     kind = filter_kind(params["name"])
     secrets = check_secrets(params["secrets"])
-    probe = _probes(params, secrets)
+    probe = _arguments.probes(params, secrets)
     if params["state"] == "absent" and (params["purge"] or not gateway.shelf(kind).exists()):
         purged = params["purge"] and gateway.purge(kind)
         return {"changed": purged, "action": "removed" if purged else "none", "found": []}
@@ -296,22 +296,6 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     }
 
 
-def _probes(params: dict[str, t.Any], secrets: dict[str, str]) -> t.Callable[[], None]:
-    """What makes the requests of the option ``probe``, which is read here."""
-    if not params["probe"]:
-        return lambda: None
-    # Most filters have none, and every import costs each run some milliseconds.
-    from ansible_collections.moe.gateway.plugins.module_utils import _probe
-
-    probes = _probe.probes(params["probe"], secrets)
-
-    def run() -> None:
-        for probe in probes:
-            _probe.run(probe, params["timeout"])
-
-    return run
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -332,10 +316,7 @@ def main() -> None:
         required_if=[("state", "present", ("engine",))],
         supports_check_mode=True,
     )
-    for path in literal_secrets(module.params["config"]):
-        module.warn(
-            f"{path} looks like a secret written in clear; it shows in output. Move it to secrets and refer to it."
-        )
+    _arguments.warn(module)
     _arguments.run(module, apply)
 
 

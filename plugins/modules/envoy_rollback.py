@@ -206,15 +206,13 @@ def _filter(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     desired = _desired(kind, source, secrets, probes, params)
     outcome = gateway.execute(gateway.prepare(kind, desired))
     action = outcome.plan.action
-    change = source.change
-    taken = (change.source, change.source_at) if change and change.source else (str(source.version), None)
     return {
         "changed": action != "none",
         "action": "rolled_back" if action == "published" else action,
         "version": str(outcome.version),
         "generation": outcome.version.generation,
-        "source_version": taken[0],
-        "source_at": taken[1] or (change.at if change and not change.source else None),
+        "source_version": source.origin[0],
+        "source_at": source.origin[1],
         "previous_version": str(outcome.previous) if outcome.previous else None,
         "propagation_ms": outcome.propagation_ms,
         "restart_epoch": outcome.server.restart_epoch,

@@ -11,6 +11,7 @@ import sys
 import typing as t
 
 import pytest
+import upstreams
 from control_plane import ControlPlane
 from real import REPOSITORY, RealGateway
 
@@ -34,6 +35,13 @@ def basic_auth() -> pathlib.Path:
     builder = REPOSITORY / "tools" / "build_extension.py"
     subprocess.run([sys.executable, str(builder), str(source), "-o", str(target)], check=True)
     return target
+
+
+@pytest.fixture
+def upstream() -> t.Iterator[int]:
+    """The port of a web server that gateways can lead to."""
+    with upstreams.running() as port:
+        yield port
 
 
 @pytest.fixture(scope="session")

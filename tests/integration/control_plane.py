@@ -605,6 +605,7 @@ class ControlPlane:
             self.istiods.pop().kill()
         self.validate(None)
         self.api.clear()
+        self.api.request("DELETE", self.api.path("v1", "Secret"))
         for istiod in self.istiods:
             if istiod.program.process is None:
                 istiod.start()

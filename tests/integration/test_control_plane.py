@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import http.server
 import pathlib
-import threading
 import typing as t
 
 import pytest
@@ -18,38 +16,6 @@ from real import TYPE, content_addressed, wait_until
 from ansible_collections.moe.gateway.plugins.module_utils import _engines
 
 FOO, NEW = "foo:bar", "foo:new"
-
-
-class Upstream(http.server.ThreadingHTTPServer):
-    """A web server that answers with who it is."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "8")
-            self.end_headers()
-            self.wfile.write(b"upstream")
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), self.Handler)
-
-
-@pytest.fixture
-def upstream() -> t.Iterator[int]:
-    with Upstream() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def basic_auth_config(library: pathlib.Path, gateway: Gateway, credential: str) -> dict[str, t.Any]:
