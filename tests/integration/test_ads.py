@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -21,24 +22,11 @@ from control_plane import GATEWAY_ACCOUNT, ControlPlane, Istiod, Object, discove
 from plays import Play, Site
 from real import content_addressed, wait_until
 from supervised import Supervised, load, only
-from test_control_plane import Upstream
 
 from ansible_collections.moe.gateway.plugins.module_utils import _ads, _engines
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin
 
 FOO, NEW = "foo:bar", "foo:new"
-
-
-@pytest.fixture
-def upstream() -> t.Iterator[int]:
-    with Upstream() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 class Ads(Site):
@@ -125,6 +113,24 @@ def site(control_plane: ControlPlane, basic_auth: pathlib.Path, upstream: int) -
     site = Ads(control_plane, basic_auth)
     try:
         site.serve(upstream)
+        yield site
+    finally:
+        site.remove()
+
+
+@pytest.fixture
+def told(control_plane: ControlPlane, basic_auth: pathlib.Path, upstream: int) -> t.Iterator[Ads]:
+    """One whose filters are told to istiod by the playbooks. istiod leads it upstream, and has no filter yet."""
+    site = Ads(control_plane, basic_auth)
+    control_plane.validate(control_plane.istiods[0])
+    site.variables.update(
+        envoy_filters_istiods=[f"http://127.0.0.1:{istiod.monitoring}" for istiod in control_plane.istiods],
+        envoy_filters_kubeconfig=str(control_plane.kubeconfig),
+        envoy_filters_workload_selector={"gateway": "local"},
+    )
+    try:
+        me = t.cast(t.Any, types.SimpleNamespace(name="local", port=site.port))
+        control_plane.api.apply(*serving(me, upstream))
         yield site
     finally:
         site.remove()
@@ -303,6 +309,33 @@ def test_from_files_to_istiod_and_back(site: Ads) -> None:
     removed = succeeded(site.play("playbooks/uninstall.yml"))
     assert "ads/identity.pem" in removed.output or not (site.root / "config").exists()
     assert not (site.root / "config").exists()
+
+
+def test_the_verbs_of_a_fleet_of_istiod(told: Ads, control_plane: ControlPlane) -> None:
+    with asking(told) as seen:
+        first = succeeded(told.site("--diff"))
+    told.answers(401, 200)
+    assert 401 in seen
+    assert seen <= {0, 401}, "it served without a credential"
+    for options in ([], ["--check"]):
+        again = succeeded(told.site(*options))
+        assert again.changed == 0, again.output
+    pid = told.pid()
+    new = {"envoy_filters_secrets": {"foo_password": "new-of-foo"}}
+    rotated = succeeded(told.play("playbooks/rotate.yml", "--diff", "-vvv", "-e", json.dumps(new)))
+    assert rotated.changed == 1
+    assert "new-of-foo" not in first.output + rotated.output
+    assert (told.get(FOO), told.get("foo:new-of-foo")) == (401, 200)
+    back = succeeded(told.play("playbooks/rollback.yml", "--diff"))
+    assert back.changed == 1
+    assert (told.get(FOO), told.get("foo:new-of-foo")) == (200, 401)
+    assert succeeded(told.play("playbooks/rollback.yml")).changed == 0
+    bad = failed(told.play("playbooks/rotate.yml", "-e", json.dumps({"envoy_filters_secrets": {"foo_password": ""}})))
+    assert "secrets.foo_password: found an empty string" in bad
+    assert (told.get(FOO), told.pid()) == (200, pid)
+    # Every gateway of the play has to be among those that confirm.
+    told.variables["envoy_filters_workload_selector"] = {"gateway": "other"}
+    assert "expected 1 or more" in failed(told.play("playbooks/rotate.yml"))
 
 
 class Hot(Supervised):
