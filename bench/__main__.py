@@ -22,6 +22,7 @@ MODULES = {
     "versions": "Ten versions of the extension",
     "fleet": "Ten hosts",
     "ways": "One change of a credential, in several ways",
+    "istio": "Gateways of one istiod",
 }
 
 
