@@ -12,22 +12,16 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.moe.gateway.plugins.module_utils import _options
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Peer
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._files import Files
 from ansible_collections.moe.gateway.plugins.module_utils._process import binary
-from ansible_collections.moe.gateway.plugins.module_utils._revision import literal_secrets
 from ansible_collections.moe.gateway.plugins.module_utils._store import Store
 from ansible_collections.moe.gateway.plugins.module_utils._transaction import Gateway
 
 if t.TYPE_CHECKING:
     from ansible_collections.moe.gateway.plugins.module_utils._validator import Validator
-
-ORIGIN: dict[str, t.Any] = {
-    "type": "dict",
-    "default": {},
-    "options": {"by": {"type": "str"}, "play": {"type": "str"}, "reason": {"type": "str"}},
-}
 
 #: See the doc fragment ``moe.gateway.gateway``.
 OPTIONS: dict[str, t.Any] = {
@@ -37,21 +31,7 @@ OPTIONS: dict[str, t.Any] = {
     "owner": {"type": "str"},
     "timeout": {"type": "float", "default": 5.0},
     "keep": {"type": "int", "default": 5},
-    "origin": ORIGIN,
-}
-
-#: The option ``probe`` (see ``_probe``).
-PROBE: dict[str, t.Any] = {
-    "type": "list",
-    "elements": "dict",
-    "default": [],
-    "options": {
-        "url": {"type": "str", "required": True},
-        "status": {"type": "int", "default": 200},
-        "headers": {"type": "dict"},
-        "basic_auth": {"type": "str"},
-        "ca_file": {"type": "path"},
-    },
+    "origin": _options.ORIGIN,
 }
 
 #: The option ``second_runtime`` (see ``_decision.way``).
@@ -75,45 +55,7 @@ def run(module: AnsibleModule, apply: Apply) -> None:
         with opened(module.params, write=not module.check_mode) as gateway:
             return apply(module.params, gateway)
 
-    conclude(module, work)
-
-
-def conclude(module: AnsibleModule, work: t.Callable[[], dict[str, t.Any]]) -> None:
-    """End a module of a transaction, which also tells its ``action`` where it failed."""
-    try:
-        outcome: dict[str, t.Any] | Failure = work()
-    except Failure as failure:
-        outcome = failure
-    # Not in an exception handler: Ansible can print tracebacks, and what caused a failure may quote a secret.
-    if isinstance(outcome, Failure):
-        action = "restored" if "restored" in outcome.details else "none"
-        module.fail_json(msg=outcome.message, failure=outcome.as_dict(), action=action)
-    else:
-        module.exit_json(**outcome)
-
-
-def warn(module: AnsibleModule) -> None:
-    """Warn of what looks like a secret in the option ``config``."""
-    for path in literal_secrets(module.params["config"]):
-        module.warn(
-            f"{path} looks like a secret written in clear; it shows in output. Move it to secrets and refer to it."
-        )
-
-
-def probes(params: dict[str, t.Any], secrets: dict[str, str]) -> t.Callable[[], None]:
-    """What makes the requests of the option ``probe``, which is read here."""
-    if not params["probe"]:
-        return lambda: None
-    # Most filters have none, and every import costs each run some milliseconds.
-    from ansible_collections.moe.gateway.plugins.module_utils import _probe
-
-    found = _probe.probes(params["probe"], secrets)
-
-    def run() -> None:
-        for probe in found:
-            _probe.run(probe, params["timeout"])
-
-    return run
+    _options.conclude(module, work)
 
 
 @contextlib.contextmanager

@@ -23,11 +23,11 @@ from ansible_collections.moe.gateway.plugins.module_utils._decision import Confi
 from ansible_collections.moe.gateway.plugins.module_utils._engines import Extension, library_of
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 from ansible_collections.moe.gateway.plugins.module_utils._files import Files
-from ansible_collections.moe.gateway.plugins.module_utils._history import Change
+from ansible_collections.moe.gateway.plugins.module_utils._history import Change, now
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import CLUSTERS
 from ansible_collections.moe.gateway.plugins.module_utils._log import Log, reasons
 from ansible_collections.moe.gateway.plugins.module_utils._mask import mask
-from ansible_collections.moe.gateway.plugins.module_utils._publish import confirm, now, place
+from ansible_collections.moe.gateway.plugins.module_utils._publish import confirm, place
 from ansible_collections.moe.gateway.plugins.module_utils._revision import check_secrets
 from ansible_collections.moe.gateway.plugins.module_utils._store import Record, Shelf
 from ansible_collections.moe.gateway.plugins.module_utils._target import Revision, Target, target, texts

@@ -15,11 +15,11 @@ from ansible_collections.moe.gateway.plugins.module_utils import _publish
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Server
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Confirmed, Running
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
-from ansible_collections.moe.gateway.plugins.module_utils._history import Change
+from ansible_collections.moe.gateway.plugins.module_utils._history import Change, now
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import Kind
 from ansible_collections.moe.gateway.plugins.module_utils._log import Log
 from ansible_collections.moe.gateway.plugins.module_utils._mask import mask
-from ansible_collections.moe.gateway.plugins.module_utils._publish import Publish, now
+from ansible_collections.moe.gateway.plugins.module_utils._publish import Publish
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
 from ansible_collections.moe.gateway.plugins.module_utils._store import Record
 

@@ -1,10 +1,11 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept of each generation: its content, and how it came to be. Pure."""
+"""What is kept of each generation: its content, and how it came to be. Pure, but for the clock."""
 
 from __future__ import annotations
 
+import time
 import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
@@ -57,3 +58,8 @@ class Kept(t.NamedTuple):
         if self.change and self.change.source:
             return self.change.source, self.change.source_at
         return str(self.version), self.change.at if self.change else None
+
+
+def now() -> str:
+    """For ``Change.at``."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

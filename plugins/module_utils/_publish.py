@@ -187,10 +187,6 @@ def _make_folders(shelf: Shelf) -> None:
             shelf.files.make_directory(path)
 
 
-def now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
 def _noted(document: dict[str, t.Any], note: Note) -> dict[str, t.Any]:
     """The document as a generation is kept; Envoy never reads it."""
     if note is None:

@@ -239,7 +239,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _library
+from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _library, _options
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import filter_kind
 from ansible_collections.moe.gateway.plugins.module_utils._resolve import revision
@@ -251,7 +251,7 @@ def apply(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     """The result of the module; a ``Failure`` where there is none."""
     kind = filter_kind(params["name"])
     secrets = check_secrets(params["secrets"])
-    probe = _arguments.probes(params, secrets)
+    probe = _options.probes(params, secrets)
     if params["state"] == "absent" and (params["purge"] or not gateway.shelf(kind).exists()):
         purged = params["purge"] and gateway.purge(kind)
         return {"changed": purged, "action": "removed" if purged else "none", "found": []}
@@ -311,12 +311,12 @@ def main() -> None:
             # Ansible would make a dict of a text, and print that: it only hides the text as it came.
             "secrets": {"type": "raw", "default": {}, "no_log": True},
             "redact": {"type": "bool", "default": True},
-            "probe": _arguments.PROBE,
+            "probe": _options.PROBE,
         },
         required_if=[("state", "present", ("engine",))],
         supports_check_mode=True,
     )
-    _arguments.warn(module)
+    _options.warn(module)
     _arguments.run(module, apply)
 
 

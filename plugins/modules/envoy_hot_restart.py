@@ -196,8 +196,9 @@ failure:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import _epoch
-from ansible_collections.moe.gateway.plugins.module_utils._arguments import OPTIONS, PROBE
+from ansible_collections.moe.gateway.plugins.module_utils._arguments import OPTIONS
 from ansible_collections.moe.gateway.plugins.module_utils._failure import conclude
+from ansible_collections.moe.gateway.plugins.module_utils._options import ORIGIN, PROBE
 
 
 def main() -> None:
@@ -228,7 +229,7 @@ def main() -> None:
             "secrets": {"type": "raw", "default": {}, "no_log": True},
             "probe": PROBE,
             "keep": OPTIONS["keep"],
-            "origin": OPTIONS["origin"],
+            "origin": ORIGIN,
             "run_dir": {"type": "path", "default": "/run/envoy"},
             "admin_socket": {"type": "path", "default": "/run/envoy/admin.sock"},
             "wait": {"type": "float", "default": 120.0},

@@ -166,7 +166,13 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _config, _library, _probe, _way_back
+from ansible_collections.moe.gateway.plugins.module_utils import (
+    _arguments,
+    _config,
+    _library,
+    _options,
+    _way_back,
+)
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 from ansible_collections.moe.gateway.plugins.module_utils._history import Kept
@@ -198,12 +204,12 @@ def _both(versions: dict[str, str], gateway: Gateway) -> dict[str, t.Any]:
 def _filter(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
     kind = filter_kind(params["name"])
     secrets = check_secrets(params["secrets"])
-    probes = _probe.probes(params["probe"], secrets)
+    probe = _options.probes(params, secrets)
     at = params["at"] and _way_back.moment(params["at"], "at")
     wanted = _way_back.Wanted(params["generation"], params["version"], at)
     shelf = gateway.shelf(kind)
     source = _way_back.choose(shelf.history(), shelf.in_service(shelf.record()), wanted, kind.name)
-    desired = _desired(kind, source, secrets, probes, params)
+    desired = _desired(kind, source, secrets, probe, params)
     outcome = gateway.execute(gateway.prepare(kind, desired))
     action = outcome.plan.action
     return {
@@ -228,7 +234,7 @@ def _filter(params: dict[str, t.Any], gateway: Gateway) -> dict[str, t.Any]:
 
 
 def _desired(
-    kind: Kind, source: Kept, secrets: dict[str, str], probes: list[_probe.Probe], params: dict[str, t.Any]
+    kind: Kind, source: Kept, secrets: dict[str, str], probe: t.Callable[[], None], params: dict[str, t.Any]
 ) -> Desired:
     library = _library.Use(kept_extension(source.content), params["second_runtime"])
 
@@ -252,8 +258,7 @@ def _desired(
 
     def after(process: Process) -> None:
         library.check_after(process)
-        for probe in probes:
-            _probe.run(probe, params["timeout"])
+        probe()
 
     return Desired(
         source.content,
@@ -278,7 +283,7 @@ def main() -> None:
             "version": {"type": "str"},
             "at": {"type": "str"},
             "second_runtime": _arguments.SECOND_RUNTIME,
-            "probe": _arguments.PROBE,
+            "probe": _options.PROBE,
             # Ansible would make a dict of a text, and print that: it only hides the text as it came.
             "secrets": {"type": "raw", "default": {}, "no_log": True},
         },
