@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import ssl
 import typing as t
 import urllib.parse
-
-from ansible.module_utils.urls import open_url
 
 from ansible_collections.moe.gateway.plugins.module_utils import _sync
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
@@ -24,12 +24,18 @@ class Istiod:
 
     def __init__(self, url: str, token: str | None, ca_file: str | None, timeout: float) -> None:
         self.url = url.rstrip("/")
-        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.ca_file = ca_file
-        self.timeout = timeout
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        parts = urllib.parse.urlsplit(self.url)
+        # It stays open: a wait asks again and again.
+        self._connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=ca_file)
+            self._connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=context)
+        else:
+            self._connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
 
     def proxies(self) -> list[_sync.Proxy]:
-        return _sync.proxies(self.url, self._json("/debug/syncz"), self._json("/debug/adsz"))
+        return _sync.proxies(self.url, self._json("/debug/syncz") or [], self._json("/debug/adsz") or {})
 
     def config_dump(self, connection: str, types: str = "") -> t.Any:
         """What it would tell a gateway, from the last push; ``None`` if that is not connected any more.
@@ -37,42 +43,59 @@ class Istiod:
         :param types: only these, such as ``ecds``; then without the number of the push.
         """
         query = {"proxyID": connection, **({"types": types} if types else {})}
-        return self._json(f"/debug/config_dump?{urllib.parse.urlencode(query)}", missing=None)
+        return self._json(f"/debug/config_dump?{urllib.parse.urlencode(query)}")
 
     def root_namespace(self) -> str:
-        return self._json("/debug/mesh").get("rootNamespace") or "istio-system"
+        return (self._json("/debug/mesh") or {}).get("rootNamespace") or "istio-system"
 
     def rejects(self) -> float:
         """How often any gateway has refused anything since istiod started."""
-        text = self._get("/metrics").decode("utf-8", "replace")
+        text = (self._get("/metrics") or b"").decode("utf-8", "replace")
         return sum(float(match[2]) for match in re.finditer(_REJECTS, text, re.MULTILINE))
 
-    def _json(self, path: str, **missing: t.Any) -> t.Any:
-        body = self._get(path, **missing)
-        if body is None:
-            return None
+    def _json(self, path: str) -> t.Any:
+        """``None`` where there is no such thing."""
+        body = self._get(path)
         try:
-            return json.loads(body)
+            return None if body is None else json.loads(body)
         except ValueError:
             raise Failure("not_istiod", f"istiods: what {self.url}{path} answers is not JSON.") from None
 
-    def _get(self, path: str, **missing: t.Any) -> t.Any:
+    def _get(self, path: str) -> bytes | None:
         try:
-            with open_url(
-                self.url + path, headers=self.headers, timeout=self.timeout, ca_path=self.ca_file, use_proxy=False
-            ) as answer:
-                return answer.read()
-        except OSError as error:
-            status = getattr(error, "code", None)
-            if status == 404 and missing:
-                return missing["missing"]
-            if status in (401, 403):
-                what = f"the istiod at {self.url} does not let this look (status {status}); give istiod_token"
-                raise Failure("istiod_forbidden", f"istiods: {what}.", url=self.url) from None
-            reason = f"status {status}" if status else _words(error)
+            status, body = self._ask(path)
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise Failure(
-                "istiod_down", f"istiods: the istiod at {self.url} does not answer ({reason}).", url=self.url
+                "istiod_down", f"istiods: the istiod at {self.url} does not answer: {reason}.", url=self.url
             ) from None
+        if status in (401, 403):
+            raise Failure(
+                "istiod_forbidden",
+                f"istiods: the istiod at {self.url} does not let this look (status {status}). Give it a token of a "
+                "service account of its own namespace.",
+                url=self.url,
+            )
+        if status not in (200, 404):
+            raise Failure(
+                "istiod_down", f"istiods: the istiod at {self.url} answers with status {status}.", url=self.url
+            )
+        return body if status == 200 else None
+
+    def _ask(self, path: str) -> tuple[int, bytes]:
+        for _try in range(2):
+            fresh = self._connection.sock is None
+            try:
+                self._connection.request("GET", path, headers=self._headers)
+                answer = self._connection.getresponse()
+                return answer.status, answer.read()
+            except (ConnectionError, http.client.BadStatusLine):
+                # One that was open may have been closed meanwhile.
+                self._connection.close()
+                if fresh:
+                    raise
+        raise http.client.RemoteDisconnected("it closes connections")
 
 
 def istiods(urls: list[str], token: str | None, ca_file: str | None, timeout: float) -> list[Istiod]:
@@ -84,8 +107,3 @@ def istiods(urls: list[str], token: str | None, ca_file: str | None, timeout: fl
     if not urls:
         raise invalid("istiods", "none", "the URL of each istiod that a gateway can be connected to")
     return [Istiod(url, token, ca_file, timeout) for url in urls]
-
-
-def _words(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or error
-    return " ".join(str(getattr(reason, "strerror", None) or reason).split())

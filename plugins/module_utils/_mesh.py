@@ -25,11 +25,11 @@ from ansible_collections.moe.gateway.plugins.module_utils._decision import (
 from ansible_collections.moe.gateway.plugins.module_utils._envoy_filter import Found, Target
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 from ansible_collections.moe.gateway.plugins.module_utils._generations import Generation, Generations
-from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept
+from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept, now
 from ansible_collections.moe.gateway.plugins.module_utils._istiod import Istiod
 from ansible_collections.moe.gateway.plugins.module_utils._kubernetes import Api, Object, Place, Refused
 from ansible_collections.moe.gateway.plugins.module_utils._mask import mask
-from ansible_collections.moe.gateway.plugins.module_utils._publish import now
+from ansible_collections.moe.gateway.plugins.module_utils._resolve import kept_secrets
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
 
 #: Seconds between two looks at istiod.
@@ -278,10 +278,12 @@ class Mesh:
             )
         return found
 
-    def bring(self, generations: Generations, desired: Desired) -> Outcome:
-        """Publish and confirm; in check mode, tell what that would be. Where it fails, what was there is back."""
+    def bring(self, generations: Generations, desired: Desired, current: Object | None) -> Outcome:
+        """Publish and confirm; in check mode, tell what that would be. Where it fails, what was there is back.
+
+        :param current: see :meth:`current`.
+        """
         target = desired.target
-        current = self.current(target)
         found = _envoy_filter.read(current) if current else None
         gateways = Gateways(self.istiods, target, self.timeout)
         proxies = gateways.find()
@@ -310,8 +312,14 @@ class Mesh:
             self.origin,
             *(desired.source.origin if desired.source else (None, None)),
         )
+        # Whoever else began meanwhile goes on, and what the API server does not take changes nothing.
+        version = Version(digest, generations.begin())
+        waiting = Waiting(gateways, version, desired.secrets, proxies)
+        begun = self._write(target, desired.content, desired.type_name, version, desired.secrets)
         try:
-            version, names, taken = self._publish(generations, gateways, proxies, desired, version)
+            version, names = self._confirm(generations, waiting, desired)
+            taken = (time.monotonic() - begun) * 1000
+            desired.check_after()
         except Failure as failure:
             raise self._restore(generations, gateways, desired, failure) from failure
         if names:
@@ -342,30 +350,19 @@ class Mesh:
                 )
             time.sleep(_PAUSE)
 
-    def _publish(
-        self,
-        generations: Generations,
-        gateways: Gateways,
-        before: list[_sync.Proxy],
-        desired: Desired,
-        version: Version,
-    ) -> tuple[Version, list[str], float]:
-        for more in reversed(range(_TRIES)):
-            version = version._replace(generation=generations.begin())
-            waiting = Waiting(gateways, version, desired.secrets, before)
-            begun = self._write(desired.target, desired.content, desired.type_name, version, desired.secrets)
+    def _confirm(self, generations: Generations, waiting: Waiting, desired: Desired) -> tuple[Version, list[str]]:
+        """The version that the gateways run, and their names."""
+        for _more in range(_TRIES - 1):
             try:
-                names = waiting.wait()
+                return waiting.version, waiting.wait()
             except Failure as failure:
-                # Published anew it is judged anew, and what somebody else's push hid shows, unless it was his.
-                if failure.code == "refused_unseen" and more:
-                    before = gateways.find()
-                    continue
-                raise
-            taken = (time.monotonic() - begun) * 1000
-            desired.check_after()
-            return version, names, taken
-        raise AssertionError("unreachable")
+                if failure.code != "refused_unseen":
+                    raise
+            # Published anew it is judged anew, and what somebody else's push hid shows, unless it was his.
+            version = waiting.version._replace(generation=generations.begin())
+            waiting = Waiting(waiting.gateways, version, desired.secrets, waiting.gateways.find())
+            self._write(desired.target, desired.content, desired.type_name, version, desired.secrets)
+        return waiting.version, waiting.wait()
 
     def _write(
         self, target: Target, content: Object, type_name: str, version: Version, secrets: t.Collection[str]
@@ -419,37 +416,36 @@ class Mesh:
 
     def _restore(self, generations: Generations, gateways: Gateways, desired: Desired, failure: Failure) -> Failure:
         """Put back what was there, and return the failure to raise."""
-        details = {**failure.details}
         good = generations.last_good()
         try:
             if good is None:
-                what = self._take_away(generations, gateways, desired)
-                details["restored"] = "nothing"
+                restored, what = "nothing", self._take_away(generations, gateways, desired)
             else:
-                again = self._again(generations, gateways, good, desired)
-                what = f"The last good configuration (version {again}) is in service again."
-                details["restored"] = str(again)
+                restored, what = self._again(generations, good)
         except Failure as second:
-            what = f"The last good configuration could not be put back: {second.message}"
+            restored, what = "", f"The last good configuration could not be put back: {second.message}"
+        details = {**failure.details, **({"restored": restored} if restored else {})}
         return Failure(failure.code, f"filter {desired.target.name}: {failure.message} {what}", **details)
 
-    def _again(self, generations: Generations, gateways: Gateways, good: Generation, desired: Desired) -> Version:
-        content = good.kept.content
-        target = Target(**content["target"])
-        number = generations.begin()
-        version = Version(good.kept.version.digest, number)
-        its = Gateways(self.istiods, target, gateways.timeout)
-        waiting = Waiting(its, version, desired.secrets, its.find())
-        self._write(target, content["typed_config"], good.type_name, version, desired.secrets)
-        before = good.kept.change
-        source = (before.source, before.source_at) if before else (None, None)
-        change = Change(now(), "restored", str(good.kept.version), self.origin, *source)
-        kept = good.kept._replace(version=version, change=change)
+    def _again(self, generations: Generations, good: Generation) -> tuple[str, str]:
+        """Publish a generation again: its new version, and what became of it, for people."""
+        content, before = good.kept.content["typed_config"], good.kept.change
+        target = Target(**good.kept.content["target"])
+        version = Version(good.kept.version.digest, generations.begin())
+        secrets = kept_secrets(content, good.kept.view)
+        gateways = Gateways(self.istiods, target, self.timeout)
+        waiting = Waiting(gateways, version, secrets, gateways.find())
+        self._write(target, content, good.type_name, version, secrets)
+        what = f"The last good configuration (version {version}) is"
         try:
             waiting.wait()
-        finally:
-            generations.confirm(Generation(kept, good.type_name), self.keep)
-        return version
+        except Failure as failure:
+            # Not confirmed, so the next run sees to it.
+            return str(version), f"{what} published again, not seen in service everywhere: {failure.message}"
+        source = (before.source, before.source_at) if before else (None, None)
+        change = Change(now(), "restored", str(good.kept.version), self.origin, *source)
+        generations.confirm(Generation(good.kept._replace(version=version, change=change), good.type_name), self.keep)
+        return str(version), f"{what} in service again."
 
     def _take_away(self, generations: Generations, gateways: Gateways, desired: Desired) -> str:
         """There was none before.

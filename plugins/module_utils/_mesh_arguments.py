@@ -9,7 +9,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.moe.gateway.plugins.module_utils import _arguments, _kubernetes
+from ansible_collections.moe.gateway.plugins.module_utils import _kubernetes, _options
 from ansible_collections.moe.gateway.plugins.module_utils._failure import invalid
 from ansible_collections.moe.gateway.plugins.module_utils._istiod import istiods
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import filter_kind
@@ -30,13 +30,13 @@ OPTIONS: dict[str, t.Any] = {
     "min_gateways": {"type": "int", "default": 1},
     # Ansible would make a dict of a text, and print that: it only hides the text as it came.
     "secrets": {"type": "raw", "default": {}, "no_log": True},
-    "probe": _arguments.PROBE,
+    "probe": _options.PROBE,
     "istioctl": {"type": "path"},
     "kubeconfig": {"type": "path"},
     "context": {"type": "str"},
     "timeout": {"type": "float", "default": 30.0},
     "keep": {"type": "int", "default": 5},
-    "origin": _arguments.ORIGIN,
+    "origin": _options.ORIGIN,
 }
 
 
@@ -82,4 +82,4 @@ def run(module: AnsibleModule, apply: t.Callable[[dict[str, t.Any], bool], dict[
     """End the module with what ``apply`` makes of its options, or with the failure that it raises."""
     if _kubernetes.KUBERNETES_ERROR:
         module.fail_json(msg=missing_required_lib("kubernetes"), exception=_kubernetes.KUBERNETES_ERROR)
-    _arguments.conclude(module, lambda: apply(module.params, not module.check_mode))
+    _options.conclude(module, lambda: apply(module.params, not module.check_mode))

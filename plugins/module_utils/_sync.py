@@ -66,7 +66,8 @@ def push_number(text: str) -> int:
 
 def proxies(istiod: str, syncz: t.Any, adsz: t.Any) -> list[Proxy]:
     """The gateways of one istiod; those that only one of the two pages has are just coming or going."""
-    states = {entry["proxy"]: entry.get("resources") or {} for entry in syncz}
+    # Sidecars are none, and an EnvoyFilter for gateways never reaches them.
+    states = {entry["proxy"]: entry.get("resources") or {} for entry in syncz if entry.get("proxy_type") == "router"}
     found = []
     for client in adsz.get("clients") or []:
         metadata = client.get("metadata") or {}

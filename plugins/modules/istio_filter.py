@@ -183,10 +183,10 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import (
-    _arguments,
     _engines,
     _envoy_filter,
     _mesh_arguments,
+    _options,
 )
 from ansible_collections.moe.gateway.plugins.module_utils._envoy_filter import Found, Target
 from ansible_collections.moe.gateway.plugins.module_utils._generations import Generations
@@ -200,7 +200,7 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     target = Target(params["name"], params["namespace"], params["workload_selector"], params["inline"])
     _envoy_filter.check(target)
     secrets = check_secrets(params["secrets"])
-    probe = _arguments.probes(params, secrets)
+    probe = _options.probes(params, secrets)
     # What is wrong with the options is told before anybody is asked.
     revision(params, secrets, b"")
     mesh = _mesh_arguments.mesh(params, write)
@@ -228,7 +228,7 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         at_least=params["min_gateways"],
         check_after=probe,
     )
-    outcome = mesh.bring(generations, desired)
+    outcome = mesh.bring(generations, desired, current)
     action = outcome.plan.action
     return _mesh_arguments.result(outcome, desired, "removed" if absent and action == "published" else action)
 
@@ -250,7 +250,7 @@ def main() -> None:
         required_if=[("state", "present", ("engine",))],
         supports_check_mode=True,
     )
-    _arguments.warn(module)
+    _options.warn(module)
     _mesh_arguments.run(module, apply)
 
 

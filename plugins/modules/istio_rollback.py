@@ -99,9 +99,9 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.moe.gateway.plugins.module_utils import (
-    _arguments,
     _envoy_filter,
     _mesh_arguments,
+    _options,
     _way_back,
 )
 from ansible_collections.moe.gateway.plugins.module_utils._envoy_filter import Target
@@ -116,11 +116,11 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     place = Target(params["name"], params["namespace"], {}, False)
     _envoy_filter.check(place)
     secrets = check_secrets(params["secrets"])
-    probe = _arguments.probes(params, secrets)
+    probe = _options.probes(params, secrets)
     at = params["at"] and _way_back.moment(params["at"], "at")
     wanted = _way_back.Wanted(params["generation"], params["version"], at)
     mesh = _mesh_arguments.mesh(params, write)
-    mesh.current(place)
+    current = mesh.current(place)
     generations = Generations(mesh.api, place)
     generations.load()
     kept = generations.all()
@@ -140,7 +140,7 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         check_after=probe,
         source=source,
     )
-    outcome = mesh.bring(generations, desired)
+    outcome = mesh.bring(generations, desired, current)
     action = outcome.plan.action
     return {
         **_mesh_arguments.result(outcome, desired, "rolled_back" if action == "published" else action),

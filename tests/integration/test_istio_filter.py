@@ -124,6 +124,10 @@ def test_check_run_check_run(one: Story) -> None:
     assert done["diff"]["after"]["config"] == {"users": [{"username": "foo", "password": "${secret.password}"}]}
     one.answers(None, 401)
     one.answers(FOO, 200)
+    dump = one.gateways[0].admin.get("/config_dump")
+    assert b"basic_auth.DynamicModuleFilter" in dump
+    assert b"[redacted]" in dump
+    assert not any(secret.encode() in dump for secret in PASSWORDS)
     written = one.object()
     for check in (True, False):
         again = one.good(check=check)
@@ -275,10 +279,15 @@ def test_a_gateway_that_hangs(story: Story) -> None:
     finally:
         slow.process.send_signal(signal.SIGCONT)
     assert result["failure"]["details"]["gateways"] == ["slow.istio-system"]
-    assert "slow.istio-system has not acknowledged it" in result["msg"]
+    assert "slow.istio-system was not" in result["msg"] or "slow.istio-system has not acknowledged it" in result["msg"]
+    assert "is published again, not seen in service everywhere" in result["msg"]
+    assert result["action"] == "restored"
     for gateway in story.gateways:
         gateway.statuses(FOO, 200)
         gateway.statuses(NEW, 401)
+    # What nobody has seen in service is published once more.
+    assert story.good()["action"] == "healed"
+    assert story.good()["action"] == "none"
 
 
 def test_a_foreign_edit(one: Story) -> None:

@@ -36,12 +36,14 @@ def test_push_number(text, expected):
 SYNCZ = [
     {
         "proxy": "first.istio-system",
+        "proxy_type": "router",
         "resources": {
             _sync.LDS: {"sent": "n1", "acked": "n1"},
             _sync.ECDS: {"sent": "n3", "acked": "n2", "lastError": "no"},
         },
     },
-    {"proxy": "leaving.istio-system"},
+    {"proxy": "leaving.istio-system", "proxy_type": "router"},
+    {"proxy": "workload.istio-system", "proxy_type": "sidecar"},
 ]
 ADSZ = {
     "clients": [
@@ -52,6 +54,7 @@ ADSZ = {
             "metadata": {"NAMESPACE": "istio-system"},
         },
         {"connectionId": "coming.istio-system-13", "metadata": {}},
+        {"connectionId": "workload.istio-system-14", "metadata": {"NAMESPACE": "istio-system"}},
     ]
 }
 
