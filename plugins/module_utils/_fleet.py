@@ -126,6 +126,9 @@ def _of_envoy(host: Host, look: dict[str, t.Any]) -> t.Iterator[tuple[str, str]]
         yield "drifted", f"Envoy {envoy['version']} runs, envoy_version is {host.envoy_version}"
     if host.listens and not look["listeners"]:
         yield "closed", "Envoy has no listener"
+    control_plane = look.get("control_plane")
+    if control_plane and not control_plane["connected"]:
+        yield "drifted", "Envoy is connected to no control plane, and goes on with what it has"
     named = {item["name"] for item in look["filters"]}
     for name in host.filters:
         if name not in named:

@@ -333,9 +333,15 @@ def test_the_verbs_of_a_fleet_of_istiod(told: Ads, control_plane: ControlPlane) 
     bad = failed(told.play("playbooks/rotate.yml", "-e", json.dumps({"envoy_filters_secrets": {"foo_password": ""}})))
     assert "secrets.foo_password: found an empty string" in bad
     assert (told.get(FOO), told.pid()) == (200, pid)
+    assert "expected none for a rollout" in failed(told.play("playbooks/rollout.yml"))
+    seen_by = succeeded(told.play("playbooks/status.yml"))
+    assert "1 of 1 gateways is fine" in seen_by.output
     # Every gateway of the play has to be among those that confirm.
     told.variables["envoy_filters_workload_selector"] = {"gateway": "other"}
     assert "expected 1 or more" in failed(told.play("playbooks/rotate.yml"))
+    control_plane.istiods[0].kill()
+    wait_until(lambda: not told.connected(), "it is still connected")
+    assert "Envoy is connected to no control plane" in failed(told.play("playbooks/status.yml"))
 
 
 class Hot(Supervised):

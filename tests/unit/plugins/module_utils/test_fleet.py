@@ -63,6 +63,13 @@ STATE = [
     ("denied", Host("h", failed("admin_denied")), "unknown", "why"),
     ("a mistake in the variables", Host("h", {"failed": True, "msg": "undefined"}), "unknown", "undefined"),
     ("no Envoy", Host("h", failed("envoy_down")), "down", "why"),
+    ("of an istiod", Host("h", told(control_plane={"connected": True, "name": "istiod"})), "ok", ""),
+    (
+        "of an istiod that is gone",
+        Host("h", told(control_plane={"connected": False, "name": "istiod"})),
+        "drifted",
+        "Envoy is connected to no control plane, and goes on with what it has",
+    ),
     ("a hung Envoy", Host("h", failed("envoy_hung")), "down", "why"),
     (
         "draining",
