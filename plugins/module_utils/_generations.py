@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 import typing as t
 
 from ansible_collections.moe.gateway.plugins.module_utils._envoy_filter import Target
@@ -20,6 +21,8 @@ from ansible_collections.moe.gateway.plugins.module_utils._kubernetes import Api
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version, keyed_digest
 
 _TYPE = "moe.gateway/generations"
+#: Seconds between two looks at whether another run has ended.
+_PAUSE = 0.3
 
 
 class Generation(t.NamedTuple):
@@ -29,7 +32,7 @@ class Generation(t.NamedTuple):
 
 
 class Generations:
-    """Those of one filter; ``save`` writes what was changed since ``load``."""
+    """Those of one filter."""
 
     def __init__(self, api: Api, target: Target) -> None:
         self.api = api
@@ -42,9 +45,26 @@ class Generations:
         self.confirmed: Version | None = None
         #: the highest number that any gateway may have seen
         self.highest = 0
+        #: until when the run that began last may take, by the clock of the API server
+        self._until = 0.0
         self._kept: dict[int, Generation] = {}
 
-    def load(self) -> None:
+    def load(self, patience: float) -> None:
+        """:param patience: seconds in which a run that is under way has to end."""
+        deadline = time.monotonic() + patience
+        while True:
+            self._load()
+            if self._until <= self.api.now():
+                return
+            if time.monotonic() >= deadline:
+                raise Failure(
+                    "locked",
+                    f"Another run has been changing the filter {self.target.name} for {patience:g} s. Nothing has "
+                    "changed; try again.",
+                )
+            time.sleep(_PAUSE)
+
+    def _load(self) -> None:
         found = self.api.get(self.place)
         if found is None:
             return
@@ -63,6 +83,8 @@ class Generations:
         self.key = base64.b64decode(data["key"])
         self.highest = int(data["highest"])
         self.confirmed = Version.parse(data["confirmed"])
+        self._until = float(data["until"])
+        self._kept.clear()
         for item in data["kept"]:
             version = Version.parse(item["version"])
             if version is None or version.digest != self.digest(item["content"]):
@@ -73,11 +95,20 @@ class Generations:
     def digest(self, content: t.Any) -> str:
         return keyed_digest(self.key, f"filter {self.target.name}", content)
 
-    def begin(self) -> int:
-        """The number of the next publish, noted before anybody sees it. Whoever else began since ``load`` keeps it."""
+    def begin(self, seconds: float) -> int:
+        """The number of the next publish, noted before anybody sees it. Whoever else began since ``load`` keeps it.
+
+        :param seconds: what it may take.
+        """
         self.highest += 1
+        self._until = self.api.now() + seconds
         self._save()
         return self.highest
+
+    def end(self) -> None:
+        """Note that nothing is under way any more."""
+        self._until = 0.0
+        self._save()
 
     def confirm(self, generation: Generation, keep: int) -> None:
         """Note that every gateway runs it; of all that were, the last ``keep`` stay."""
@@ -86,7 +117,7 @@ class Generations:
         self._kept[version.generation] = generation
         for number in sorted(self._kept)[:-keep]:
             del self._kept[number]
-        self._save()
+        self.end()
 
     def last_good(self) -> Generation | None:
         return self._kept.get(self.confirmed.generation) if self.confirmed else None
@@ -102,6 +133,7 @@ class Generations:
         data = {
             "key": base64.b64encode(self.key).decode(),
             "highest": self.highest,
+            "until": self._until,
             "confirmed": str(self.confirmed) if self.confirmed else None,
             "kept": [
                 {

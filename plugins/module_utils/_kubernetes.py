@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
+import time
 import traceback
 import typing as t
 import urllib.parse
@@ -70,6 +72,8 @@ class Api:
 
     def __init__(self, kubeconfig: str | None, context: str | None, timeout: float) -> None:
         self.timeout = timeout
+        #: the time of the API server, and by our clock when that was
+        self._date = 0.0, 0.0
         try:
             self._client = kubernetes.config.new_client_from_config(kubeconfig, context)
         except (kubernetes.config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
@@ -81,6 +85,11 @@ class Api:
             ) from None
         retries = urllib3.Retry(connect=0, read=0, redirect=0, status=0, other=0)
         self._client.rest_client.pool_manager.connection_pool_kw["retries"] = retries
+
+    def now(self) -> float:
+        """Seconds since 1970 by the clock of the API server, which is one for all that use it, once it has answered."""
+        date, seen = self._date
+        return date + time.monotonic() - seen
 
     def get(self, place: Place) -> Object | None:
         try:
@@ -135,6 +144,8 @@ class Api:
             raise Failure(
                 "api_down", f"The Kubernetes API at {self._client.configuration.host} does not answer: {_cause(error)}."
             ) from None
+        date = email.utils.parsedate_to_datetime(response.headers.get("Date", "Thu, 01 Jan 1970 00:00:00 GMT"))
+        self._date = date.timestamp(), time.monotonic()
         answer = _json(response.data)
         if response.status >= 400:
             raise Refused(response.status, str(answer.get("message") or f"status {response.status}"))

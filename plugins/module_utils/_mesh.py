@@ -313,7 +313,7 @@ class Mesh:
             *(desired.source.origin if desired.source else (None, None)),
         )
         # Whoever else began meanwhile goes on, and what the API server does not take changes nothing.
-        version = Version(digest, generations.begin())
+        version = Version(digest, generations.begin(self.timeout))
         waiting = Waiting(gateways, version, desired.secrets, proxies)
         begun = self._write(target, desired.content, desired.type_name, version, desired.secrets)
         try:
@@ -322,7 +322,9 @@ class Mesh:
             desired.check_after()
         except Failure as failure:
             raise self._restore(generations, gateways, desired, failure) from failure
-        if names:
+        if not names:
+            generations.end()
+        else:
             kept = Kept(version, _identity(desired), desired.view, change)
             generations.confirm(Generation(kept, desired.type_name), self.keep)
         return Outcome(plan, version, previous, taken, names, view)
@@ -359,7 +361,7 @@ class Mesh:
                 if failure.code != "refused_unseen":
                     raise
             # Published anew it is judged anew, and what somebody else's push hid shows, unless it was his.
-            version = waiting.version._replace(generation=generations.begin())
+            version = waiting.version._replace(generation=generations.begin(self.timeout))
             waiting = Waiting(waiting.gateways, version, desired.secrets, waiting.gateways.find())
             self._write(desired.target, desired.content, desired.type_name, version, desired.secrets)
         return waiting.version, waiting.wait()
@@ -423,6 +425,7 @@ class Mesh:
             else:
                 restored, what = self._again(generations, good)
         except Failure as second:
+            # As when another run has begun since.
             restored, what = "", f"The last good configuration could not be put back: {second.message}"
         details = {**failure.details, **({"restored": restored} if restored else {})}
         return Failure(failure.code, f"filter {desired.target.name}: {failure.message} {what}", **details)
@@ -431,7 +434,7 @@ class Mesh:
         """Publish a generation again: its new version, and what became of it, for people."""
         content, before = good.kept.content["typed_config"], good.kept.change
         target = Target(**good.kept.content["target"])
-        version = Version(good.kept.version.digest, generations.begin())
+        version = Version(good.kept.version.digest, generations.begin(self.timeout))
         secrets = kept_secrets(content, good.kept.view)
         gateways = Gateways(self.istiods, target, self.timeout)
         waiting = Waiting(gateways, version, secrets, gateways.find())
@@ -441,6 +444,7 @@ class Mesh:
             waiting.wait()
         except Failure as failure:
             # Not confirmed, so the next run sees to it.
+            generations.end()
             return str(version), f"{what} published again, not seen in service everywhere: {failure.message}"
         source = (before.source, before.source_at) if before else (None, None)
         change = Change(now(), "restored", str(good.kept.version), self.origin, *source)
@@ -452,12 +456,13 @@ class Mesh:
 
         Envoy keeps what it refused as long as anything asks for it by that name, so it gets something else first.
         """
-        version = Version(generations.digest(_engines.DENY), generations.begin())
+        version = Version(generations.digest(_engines.DENY), generations.begin(self.timeout))
         waiting = Waiting(gateways, version, desired.secrets, gateways.find())
         self._write(desired.target, _engines.DENY, desired.type_name, version, desired.secrets)
         with contextlib.suppress(Failure):
             waiting.wait()
         self.api.delete(self.place(desired.target))
+        generations.end()
         return "The EnvoyFilter is gone again, and the gateways serve as they did without it."
 
     def remove(self, generations: Generations, target: Target) -> bool:

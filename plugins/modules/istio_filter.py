@@ -206,7 +206,7 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     mesh = _mesh_arguments.mesh(params, write)
     current = mesh.current(target)
     generations = Generations(mesh.api, target)
-    generations.load()
+    generations.load(params["timeout"])
     absent = params["state"] == "absent"
     if absent and params["purge"]:
         removed = mesh.remove(generations, target)

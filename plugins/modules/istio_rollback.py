@@ -122,7 +122,7 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     mesh = _mesh_arguments.mesh(params, write)
     current = mesh.current(place)
     generations = Generations(mesh.api, place)
-    generations.load()
+    generations.load(params["timeout"])
     kept = generations.all()
     good = generations.last_good()
     source = _way_back.choose(

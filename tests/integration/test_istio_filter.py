@@ -8,10 +8,13 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import pathlib
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 import typing as t
@@ -534,6 +537,34 @@ def test_a_run_that_died(one: Story) -> None:
     assert done["action"] == "healed"
     assert "by a run that did not live to confirm it" in " ".join(done["found"])
     assert t.cast(Object, one.object())["spec"] != spec
+    one.answers(FOO, 200)
+
+
+def test_a_run_that_was_killed(one: Story) -> None:
+    """The next one waits as long as it might have taken, and then heals what it left."""
+    one.good()
+    (gateway,) = one.gateways
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGSTOP)
+    wanted = {"name": NAME, "state": "absent", "timeout": 5, **one.where}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ansible_collections.moe.gateway.plugins.modules.istio_filter"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "build" / "collections")},
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": wanted}).encode())
+    process.stdin.close()
+    written = one.object()
+    wait_until(lambda: one.object() != written, "it does not publish")
+    process.kill()
+    process.wait()
+    gateway.process.send_signal(signal.SIGCONT)
+    assert "Another run has been changing" in one.bad("locked", timeout=1)["msg"]
+    done = one.good()
+    assert done["action"] == "healed"
+    assert "by a run that did not live to confirm it" in " ".join(done["found"])
     one.answers(FOO, 200)
 
 
