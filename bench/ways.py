@@ -50,8 +50,15 @@ def judge(begin: float, end: float, answers: list[tuple[t.Any, ...]]) -> Way:
     return Way(failed, closed, last["busy"] - end, last["idle"] - end, end - begin)
 
 
+def _run() -> None:
+    command = ["make", "--silent", "molecule", "SCENARIO=ways"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.returncode}\n{done.stdout[-4000:]}")
+
+
 def measure() -> list[Figure]:
-    subprocess.run(["make", "--silent", "molecule", "SCENARIO=ways"], cwd=ROOT, check=True, capture_output=True)
+    _run()
     figures = []
     for name, title in WAYS.items():
         times = json.loads((SEEN / f"{name}.json").read_text(encoding="utf-8"))
