@@ -23,6 +23,7 @@ MODULES = {
     "fleet": "Ten hosts",
     "ways": "One change of a credential, in several ways",
     "istio": "Gateways of one istiod",
+    "growth": "From one gateway to twenty",
 }
 
 
