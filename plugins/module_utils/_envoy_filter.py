@@ -25,6 +25,7 @@ _MANAGER = "app.kubernetes.io/managed-by"
 
 _HCM = "envoy.filters.network.http_connection_manager"
 _ROUTER = "envoy.filters.http.router"
+_PRIORITY = 10
 #: A DNS label, what Kubernetes takes in every place.
 _OBJECT = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _LABEL = r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?"
@@ -49,6 +50,25 @@ class Target(t.NamedTuple):
         return object_name(self.name)
 
 
+class Canary(t.NamedTuple):
+    """What sets the object of a filter's canary apart, from which some of its gateways get another revision first.
+
+    They have a name of their own for the resource, since Envoy refuses one that comes twice (docs/istio.md).
+    """
+
+    #: those that a gateway has to have: of the filter, and more
+    labels: dict[str, str]
+    #: what the filter may be called in the listeners of other gateways
+    instead: list[str]
+    #: there was no filter to replace, when it was made: so it stands before the router
+    first: bool
+
+    @staticmethod
+    def object_name(target: Target) -> str:
+        """No object of :func:`object_name` is called so."""
+        return f"{target.object_name}.canary"
+
+
 def object_name(name: str) -> str:
     """What the object of a filter is called: Kubernetes knows neither ``_`` nor ``.`` in a label."""
     return re.sub(r"[_.]", "-", name)
@@ -61,31 +81,42 @@ def check(target: Target) -> None:
         raise invalid("name", describe(target.name), expected)
     if not re.fullmatch(_OBJECT, target.namespace):
         raise invalid("namespace", describe(target.namespace), "the name of a namespace")
-    for key, value in target.labels.items():
+    check_labels("workload_selector", target.labels)
+
+
+def check_labels(option: str, labels: dict[str, t.Any]) -> None:
+    for key, value in labels.items():
         if not re.fullmatch(_LABEL_KEY, str(key)):
-            raise invalid("workload_selector", f"the key {key!r}", "the name of a label")
+            raise invalid(option, f"the key {key!r}", "the name of a label")
         if not isinstance(value, str) or not re.fullmatch(_LABEL, value):
-            raise invalid(f"workload_selector.{key}", describe(value), "the value of a label, a string", "Quote it.")
+            raise invalid(f"{option}.{key}", describe(value), "the value of a label, a string", "Quote it.")
 
 
-def resource_name(name: str, type_name: str) -> str:
+def resource_name(name: str, type_name: str, canary: bool = False) -> str:
     """Under which name Envoy gets the configuration. It has the type in it: under a name, Envoy never takes another."""
-    return f"{name}.{type_name.rpartition('.')[2]}"
+    return f"{name}{'~canary' if canary else ''}.{type_name.rpartition('.')[2]}"
 
 
-def manifest(target: Target, typed: Object, type_name: str, version: Version | None) -> Object:
+def type_in_listener(typed: Object, type_name: str, inline: bool) -> str:
+    """The type that is in the name: a listener that is replaced as a whole minds no other one."""
+    return _engines.type_name(typed) if inline else type_name
+
+
+def manifest(
+    target: Target, typed: Object, type_name: str, version: Version | None, canary: Canary | None = None
+) -> Object:
     """The object.
 
     :param typed: the filter's configuration.
     :param type_name: its type; where ``typed`` is what refuses all traffic, the type of the filter that it stands for.
     :param version: of the publish. Without one, the configuration stands there as it is, so that istiod, which does not
         look into a ``TypedStruct``, can judge it.
+    :param canary: make the one of the canary.
     """
     wrapped = _engines.wrap(typed, f"moe.gateway/{version}") if version else typed
-    # A listener that is replaced as a whole minds no other type.
-    name = resource_name(target.name, _engines.type_name(typed) if target.inline else type_name)
+    name = resource_name(target.name, type_in_listener(typed, type_name, target.inline), canary is not None)
     if target.inline:
-        patches = [_insert({"name": name, "typed_config": wrapped})]
+        patches = _place({"name": name, "typed_config": wrapped}, canary)
     else:
         discovery = {
             "config_source": {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"},
@@ -98,29 +129,41 @@ def manifest(target: Target, typed: Object, type_name: str, version: Version | N
             "match": {"context": "GATEWAY"},
             "patch": {"operation": "ADD", "value": {"name": name, "typed_config": wrapped}},
         }
-        patches = [added, _insert({"name": name, "config_discovery": discovery})]
+        patches = [added, *_place({"name": name, "config_discovery": discovery}, canary)]
+    labels = canary.labels if canary else target.labels
     return {
         "apiVersion": VERSION,
         "kind": "EnvoyFilter",
         "metadata": {
-            "name": target.object_name,
+            "name": canary.object_name(target) if canary else target.object_name,
             "namespace": target.namespace,
             "annotations": {ANNOTATION: target.name},
             "labels": {_MANAGER: "moe.gateway"},
         },
         "spec": {
-            **({"workloadSelector": {"labels": target.labels}} if target.labels else {}),
+            **({"workloadSelector": {"labels": labels}} if labels else {}),
+            # istiod's default is 0; what has a higher one finds what others have done.
+            **({"priority": _PRIORITY} if canary else {}),
             "configPatches": patches,
         },
     }
 
 
-def _insert(value: Object) -> Object:
-    filters = {"filter": {"name": _HCM, "subFilter": {"name": _ROUTER}}}
+def _place(value: Object, canary: Canary | None) -> list[Object]:
+    """Where the filter comes in a listener."""
+    if canary and not canary.first:
+        return [_patch("REPLACE", name, value) for name in canary.instead]
+    others = [_patch("REMOVE", name) for name in canary.instead] if canary else []
+    return [*others, _patch("INSERT_BEFORE", _ROUTER, value)]
+
+
+def _patch(operation: str, name: str, value: Object | None = None) -> Object:
+    """:param name: of the filter in a listener that it is about."""
+    filters = {"filter": {"name": _HCM, "subFilter": {"name": name}}}
     return {
         "applyTo": "HTTP_FILTER",
         "match": {"context": "GATEWAY", "listener": {"filterChain": filters}},
-        "patch": {"operation": "INSERT_BEFORE", "value": value},
+        "patch": {"operation": operation, **({"value": value} if value else {})},
     }
 
 
@@ -133,6 +176,7 @@ class Found(t.NamedTuple):
     typed: Object
     #: see :func:`manifest`
     type_name: str
+    canary: Canary | None
 
 
 def read(value: Object) -> Found | str:
@@ -141,21 +185,27 @@ def read(value: Object) -> Found | str:
         spec, metadata = value["spec"], value["metadata"]
         patches = spec["configPatches"]
         last = patches[-1]["patch"]["value"]
-        inline = len(patches) == 1
+        inline = patches[0]["applyTo"] == "HTTP_FILTER"
         wrapped = (last if inline else patches[0]["patch"]["value"])["typed_config"]
         typed = _engines.unwrap(wrapped)
         version = Version.parse(wrapped["type_url"].split("/")[-2])
         name = metadata["annotations"][ANNOTATION]
-        target = Target(name, metadata["namespace"], spec.get("workloadSelector", {}).get("labels", {}), inline)
+        labels = spec.get("workloadSelector", {}).get("labels", {})
+        target = Target(name, metadata["namespace"], labels, inline)
         types = [] if inline else [url.rpartition("/")[2] for url in last["config_discovery"]["type_urls"]]
         (type_name,) = [found for found in types if found != _engines.RBAC] or [_engines.type_name(typed)]
+        canary = None
+        if metadata["name"] == Canary.object_name(target):
+            placed = [patch for patch in patches if patch["applyTo"] == "HTTP_FILTER"]
+            named = [patch["match"]["listener"]["filterChain"]["filter"]["subFilter"]["name"] for patch in placed]
+            canary = Canary(labels, [text for text in named if text != _ROUTER], _ROUTER in named)
     except (Failure, AttributeError, IndexError, KeyError, TypeError, ValueError):
         return "it does not have the shape that this collection writes"
     if version is None:
         return "it has no version of this collection"
-    if manifest(target, typed, type_name, version)["spec"] != spec:
+    if manifest(target, typed, type_name, version, canary)["spec"] != spec:
         return "it does not have the shape that this collection writes"
-    return Found(target, version, typed, type_name)
+    return Found(target, version, typed, type_name, canary)
 
 
 def is_ours(value: Object) -> bool:

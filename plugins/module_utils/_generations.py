@@ -43,6 +43,8 @@ class Generations:
         self.key = os.urandom(32)
         #: the last one that every gateway was seen to run
         self.confirmed: Version | None = None
+        #: the last one that every gateway of the canary was seen to run
+        self.tried: Version | None = None
         #: the highest number that any gateway may have seen
         self.highest = 0
         #: until when the run that began last may take, by the clock of the API server
@@ -83,6 +85,7 @@ class Generations:
         self.key = base64.b64decode(data["key"])
         self.highest = int(data["highest"])
         self.confirmed = Version.parse(data["confirmed"])
+        self.tried = Version.parse(data.get("tried"))
         self._until = float(data["until"])
         self._kept.clear()
         for item in data["kept"]:
@@ -110,10 +113,15 @@ class Generations:
         self._until = 0.0
         self._save()
 
+    def confirm_canary(self, version: Version | None) -> None:
+        """Note that those of the canary run it."""
+        self.tried = version
+        self.end()
+
     def confirm(self, generation: Generation, keep: int) -> None:
         """Note that every gateway runs it; of all that were, the last ``keep`` stay."""
         version = generation.kept.version
-        self.confirmed = version
+        self.confirmed = self.tried = version
         self._kept[version.generation] = generation
         for number in sorted(self._kept)[:-keep]:
             del self._kept[number]
@@ -135,6 +143,7 @@ class Generations:
             "highest": self.highest,
             "until": self._until,
             "confirmed": str(self.confirmed) if self.confirmed else None,
+            "tried": str(self.tried) if self.tried else None,
             "kept": [
                 {
                     "version": str(item.kept.version),

@@ -22,7 +22,7 @@ from ansible_collections.moe.gateway.plugins.module_utils._decision import (
     Running,
     decide,
 )
-from ansible_collections.moe.gateway.plugins.module_utils._envoy_filter import Found, Target
+from ansible_collections.moe.gateway.plugins.module_utils._envoy_filter import Canary, Found, Target
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 from ansible_collections.moe.gateway.plugins.module_utils._generations import Generation, Generations
 from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept, now
@@ -45,6 +45,7 @@ _NO_TYPE = {"@type": _engines.TYPE_PREFIX + "moe.gateway.v1.NoSuchType"}
 _NOBODY = Process(0, 0)
 _Key = tuple[str, str, str]
 _NOUNS = Nouns(thing="the EnvoyFilter", runner="a gateway")
+_CANARY = Nouns(thing="the EnvoyFilter of the canary", runner="a gateway")
 
 
 class Desired(t.NamedTuple):
@@ -64,6 +65,42 @@ class Desired(t.NamedTuple):
     check_after: t.Callable[[], None] = lambda: None
     #: the generation that it was taken from, where it is not made from variables
     source: Kept | None = None
+    #: labels that a gateway has to have besides: only those are brought to it
+    canary: dict[str, str] = {}
+
+
+class Look(t.NamedTuple):
+    """What is there of a filter: as it was read, or what is wrong with it."""
+
+    #: the EnvoyFilter for all its gateways
+    whole: Found | str | None
+    #: the one that some of them have instead
+    canary: Found | str | None
+
+    def in_step(self) -> bool:
+        """Whether those of the canary, if there are any, have what the others have."""
+        if not isinstance(self.whole, Found) or not isinstance(self.canary, Found):
+            return self.canary is None
+        return self.canary.version == self.whole.version and self.canary.typed == self.whole.typed
+
+    def parts(self, desired: Desired) -> list[Canary | None]:
+        """Which objects are to be written, in order: ``None`` is the one for all gateways."""
+        before = self.canary.canary if isinstance(self.canary, Found) else None
+        if not before and not desired.canary:
+            return [None]
+        target, inline = desired.target, desired.target.inline
+        types = {_envoy_filter.type_in_listener(desired.content, desired.type_name, inline)}
+        if isinstance(self.whole, Found):
+            whole = self.whole
+            types.add(_envoy_filter.type_in_listener(whole.typed, whole.type_name, whole.target.inline))
+        labels = {**target.labels, **desired.canary} if desired.canary or not before else before.labels
+        canary = Canary(
+            labels,
+            sorted(_envoy_filter.resource_name(target.name, name) for name in types),
+            before.first if before else not isinstance(self.whole, Found),
+        )
+        # First the one that knows by all names what it takes the place of.
+        return [canary] if desired.canary else [canary, None]
 
 
 class Outcome(t.NamedTuple):
@@ -254,15 +291,20 @@ class Mesh:
         self.write = write
         self.origin = origin
 
-    def place(self, target: Target) -> Place:
-        return Place(_envoy_filter.VERSION, _envoy_filter.PLURAL, target.namespace, target.object_name)
+    def place(self, target: Target, canary: bool = False) -> Place:
+        name = Canary.object_name(target) if canary else target.object_name
+        return Place(_envoy_filter.VERSION, _envoy_filter.PLURAL, target.namespace, name)
 
-    def current(self, target: Target) -> Object | None:
-        """The EnvoyFilter; a ``Failure`` if somebody else has one of that name."""
-        found = self.api.get(self.place(target))
+    def look(self, target: Target) -> Look:
+        """What is there; a ``Failure`` if somebody else has an EnvoyFilter of that name."""
+        whole, canary = self._current(self.place(target), target), self._current(self.place(target, True), target)
+        return Look(_envoy_filter.read(whole) if whole else None, _envoy_filter.read(canary) if canary else None)
+
+    def _current(self, place: Place, target: Target) -> Object | None:
+        found = self.api.get(place)
         if found is None:
             return None
-        where = f"{target.namespace}/{target.object_name}"
+        where = f"{place.namespace}/{place.name}"
         if not _envoy_filter.is_ours(found):
             raise Failure(
                 "foreign_object",
@@ -278,30 +320,25 @@ class Mesh:
             )
         return found
 
-    def bring(self, generations: Generations, desired: Desired, current: Object | None) -> Outcome:
-        """Publish and confirm; in check mode, tell what that would be. Where it fails, what was there is back.
-
-        :param current: see :meth:`current`.
-        """
-        target = desired.target
-        found = _envoy_filter.read(current) if current else None
-        gateways = Gateways(self.istiods, target, self.timeout)
+    def bring(self, generations: Generations, desired: Desired, look: Look) -> Outcome:
+        """Publish and confirm; in check mode, tell what that would be. Where it fails, what was there is back."""
+        target, parts = desired.target, look.parts(desired)
+        gateways = Gateways(self.istiods, _selecting(target, parts), self.timeout)
         proxies = gateways.find()
         if len({proxy.name for proxy in proxies}) < desired.at_least:
-            raise _too_few(proxies, desired)
+            raise _too_few(proxies, gateways.target, desired.at_least)
         digest = generations.digest(_identity(desired))
-        plan = decide(
-            digest, _disk(found, generations), _confirmed(generations), _running(found, proxies, gateways.type), _NOUNS
-        )
+        plan = _plan(digest, look, desired, generations, proxies, gateways.type)
         before = generations.last_good()
         view = before.kept.view if before else {}
         previous = generations.confirmed
-        if plan.action == "none" and isinstance(found, Found):
+        runs = look.canary if desired.canary and look.canary else look.whole
+        if plan.action == "none" and isinstance(runs, Found):
             names = sorted(proxy.name for proxy in proxies)
             if self.write:
-                names = self._see(gateways, found.version, desired)
-            return Outcome(plan, found.version, previous, None, names, view)
-        self._validate(desired)
+                names = self._see(gateways, runs.version, desired)
+            return Outcome(plan, runs.version, previous, None, names, view)
+        self._validate(desired, parts[-1])
         version = Version(digest, generations.highest + 1)
         if not self.write:
             return Outcome(plan, version, previous, None, sorted(proxy.name for proxy in proxies), view)
@@ -312,22 +349,59 @@ class Mesh:
             self.origin,
             *(desired.source.origin if desired.source else (None, None)),
         )
+        if desired.canary and before and not target.inline and not _stands(look.canary, parts):
+            self._set_apart(generations, gateways, desired, look, before)
+            proxies = gateways.find()
         # Whoever else began meanwhile goes on, and what the API server does not take changes nothing.
         version = Version(digest, generations.begin(self.timeout))
         waiting = Waiting(gateways, version, desired.secrets, proxies)
-        begun = self._write(target, desired.content, desired.type_name, version, desired.secrets)
+        if isinstance(look.canary, str) and not desired.canary:
+            # Nobody knows any more which gateways it was for.
+            self.api.delete(self.place(target, True))
+        begun = self._write(target, desired.content, desired.type_name, version, desired.secrets, parts)
         try:
-            version, names = self._confirm(generations, waiting, desired)
+            version, names = self._confirm(generations, waiting, desired, parts)
             taken = (time.monotonic() - begun) * 1000
             desired.check_after()
         except Failure as failure:
-            raise self._restore(generations, gateways, desired, failure) from failure
+            raise self._restore(generations, gateways, desired, look, failure) from failure
         if not names:
             generations.end()
+        elif desired.canary:
+            generations.confirm_canary(version)
         else:
             kept = Kept(version, _identity(desired), desired.view, change)
             generations.confirm(Generation(kept, desired.type_name), self.keep)
         return Outcome(plan, version, previous, taken, names, view)
+
+    def _set_apart(
+        self, generations: Generations, gateways: Gateways, desired: Desired, look: Look, good: Generation
+    ) -> None:
+        """Give the gateways of a canary what they run already, by the object that is theirs.
+
+        That changes their listeners, where a first configuration that is refused leaves them with none. Whatever comes
+        after it changes no listener.
+        """
+        content = good.kept.content["typed_config"]
+        version = Version(good.kept.version.digest, generations.begin(self.timeout))
+        secrets = kept_secrets(content, good.kept.view)
+        waiting = Waiting(gateways, version, secrets, gateways.find())
+        self._write(desired.target, content, good.type_name, version, secrets, look.parts(desired))
+        try:
+            waiting.wait()
+        except Failure as failure:
+            raise self._restore(generations, gateways, desired, look, failure) from failure
+
+    def give_up(self, generations: Generations, desired: Desired, look: Look) -> bool:
+        """Bring the gateways of a canary back to what the others run; whether that changes anything."""
+        if look.in_step():
+            return False
+        if self.write:
+            gateways = Gateways(self.istiods, _selecting(desired.target, look.parts(desired)), self.timeout)
+            _version, late = self._back(generations, gateways, desired, look)
+            if late:
+                raise Failure(late.code, f"filter {desired.target.name}: {late.message}", **late.details)
+        return True
 
     def _see(self, gateways: Gateways, version: Version, desired: Desired) -> list[str]:
         """Nothing is to be written, but one that has just connected may not have it yet."""
@@ -352,7 +426,9 @@ class Mesh:
                 )
             time.sleep(_PAUSE)
 
-    def _confirm(self, generations: Generations, waiting: Waiting, desired: Desired) -> tuple[Version, list[str]]:
+    def _confirm(
+        self, generations: Generations, waiting: Waiting, desired: Desired, parts: list[Canary | None]
+    ) -> tuple[Version, list[str]]:
         """The version that the gateways run, and their names."""
         for _more in range(_TRIES - 1):
             try:
@@ -363,24 +439,31 @@ class Mesh:
             # Published anew it is judged anew, and what somebody else's push hid shows, unless it was his.
             version = waiting.version._replace(generation=generations.begin(self.timeout))
             waiting = Waiting(waiting.gateways, version, desired.secrets, waiting.gateways.find())
-            self._write(desired.target, desired.content, desired.type_name, version, desired.secrets)
+            self._write(desired.target, desired.content, desired.type_name, version, desired.secrets, parts)
         return waiting.version, waiting.wait()
 
     def _write(
-        self, target: Target, content: Object, type_name: str, version: Version, secrets: t.Collection[str]
+        self,
+        target: Target,
+        content: Object,
+        type_name: str,
+        version: Version,
+        secrets: t.Collection[str],
+        parts: list[Canary | None],
     ) -> float:
-        """:returns: when the API server had it."""
-        place = self.place(target)
-        try:
-            self.api.apply(place, _envoy_filter.manifest(target, content, type_name, version))
-        except Refused as refused:
-            raise _refusal(place, refused, secrets) from None
+        """:returns: when the API server had all of it."""
+        for part in parts:
+            place = self.place(target, part is not None)
+            try:
+                self.api.apply(place, _envoy_filter.manifest(target, content, type_name, version, part))
+            except Refused as refused:
+                raise _refusal(place, refused, secrets) from None
         return time.monotonic()
 
-    def _validate(self, desired: Desired) -> None:
+    def _validate(self, desired: Desired, part: Canary | None) -> None:
         """Raise a ``Failure`` unless istiod's own types take it, field by field."""
-        target, place = desired.target, self.place(desired.target)
-        plain = _envoy_filter.manifest(target, desired.content, desired.type_name, None)
+        target, place = desired.target, self.place(desired.target, part is not None)
+        plain = _envoy_filter.manifest(target, desired.content, desired.type_name, None, part)
         try:
             warnings = self.api.apply(place, plain, dry_run=True).warnings
         except Refused as refused:
@@ -416,63 +499,88 @@ class Mesh:
             return "admission webhook" in refused.message
         return False
 
-    def _restore(self, generations: Generations, gateways: Gateways, desired: Desired, failure: Failure) -> Failure:
+    def _restore(
+        self, generations: Generations, gateways: Gateways, desired: Desired, look: Look, failure: Failure
+    ) -> Failure:
         """Put back what was there, and return the failure to raise."""
-        good = generations.last_good()
         try:
-            if good is None:
-                restored, what = "nothing", self._take_away(generations, gateways, desired)
-            else:
-                restored, what = self._again(generations, good)
+            version, late = self._back(generations, gateways, desired, look)
         except Failure as second:
             # As when another run has begun since.
             restored, what = "", f"The last good configuration could not be put back: {second.message}"
+        else:
+            restored = str(version or "nothing")
+            what = f"The last good configuration (version {version}) is in service again."
+            if not version:
+                what = "The EnvoyFilter is gone again, and the gateways serve as they did without it."
+            elif late:
+                what = f"The last good configuration (version {version}) is published again, not seen in service "
+                what += f"everywhere: {late.message}"
         details = {**failure.details, **({"restored": restored} if restored else {})}
         return Failure(failure.code, f"filter {desired.target.name}: {failure.message} {what}", **details)
 
-    def _again(self, generations: Generations, good: Generation) -> tuple[str, str]:
-        """Publish a generation again: its new version, and what became of it, for people."""
+    def _back(
+        self, generations: Generations, gateways: Gateways, desired: Desired, look: Look
+    ) -> tuple[Version | None, Failure | None]:
+        """Publish the last good generation again: its version, and why it was not seen in service everywhere."""
+        good = generations.last_good()
+        if good is None:
+            self._take_away(generations, gateways, desired, look.parts(desired))
+            return None, None
         content, before = good.kept.content["typed_config"], good.kept.change
         target = Target(**good.kept.content["target"])
         version = Version(good.kept.version.digest, generations.begin(self.timeout))
+        if desired.canary:
+            target, whole = desired.target, look.whole
+            if isinstance(whole, Found) and (whole.version.digest, whole.typed) == (version.digest, content):
+                # Under which the others have it.
+                version = whole.version
+        else:
+            gateways = Gateways(self.istiods, target, self.timeout)
         secrets = kept_secrets(content, good.kept.view)
-        gateways = Gateways(self.istiods, target, self.timeout)
         waiting = Waiting(gateways, version, secrets, gateways.find())
-        self._write(target, content, good.type_name, version, secrets)
-        what = f"The last good configuration (version {version}) is"
+        self._write(target, content, good.type_name, version, secrets, look.parts(desired))
         try:
             waiting.wait()
         except Failure as failure:
             # Not confirmed, so the next run sees to it.
             generations.end()
-            return str(version), f"{what} published again, not seen in service everywhere: {failure.message}"
+            return version, failure
+        if desired.canary:
+            generations.confirm_canary(version)
+            return version, None
         source = (before.source, before.source_at) if before else (None, None)
         change = Change(now(), "restored", str(good.kept.version), self.origin, *source)
         generations.confirm(Generation(good.kept._replace(version=version, change=change), good.type_name), self.keep)
-        return str(version), f"{what} in service again."
+        return version, None
 
-    def _take_away(self, generations: Generations, gateways: Gateways, desired: Desired) -> str:
+    def _take_away(
+        self, generations: Generations, gateways: Gateways, desired: Desired, parts: list[Canary | None]
+    ) -> None:
         """There was none before.
 
         Envoy keeps what it refused as long as anything asks for it by that name, so it gets something else first.
         """
+        target = desired.target
         version = Version(generations.digest(_engines.DENY), generations.begin(self.timeout))
         waiting = Waiting(gateways, version, desired.secrets, gateways.find())
-        self._write(desired.target, _engines.DENY, desired.type_name, version, desired.secrets)
+        self._write(target, _engines.DENY, desired.type_name, version, desired.secrets, parts)
         with contextlib.suppress(Failure):
             waiting.wait()
-        self.api.delete(self.place(desired.target))
-        generations.end()
-        return "The EnvoyFilter is gone again, and the gateways serve as they did without it."
+        for part in parts:
+            self.api.delete(self.place(target, part is not None))
+        generations.confirm_canary(None)
 
     def remove(self, generations: Generations, target: Target) -> bool:
         """Take the filter out of the chain of every gateway, with all that was kept of it; whether there was any."""
-        there = self.current(target) is not None
+        look = self.look(target)
         if self.write:
-            if there:
-                self.api.delete(self.place(target))
+            # First the one in whose place the other would come.
+            for found, canary in ((look.canary, True), (look.whole, False)):
+                if found is not None:
+                    self.api.delete(self.place(target, canary))
             generations.remove()
-        return there
+        return look.whole is not None or look.canary is not None
 
 
 def _key(proxy: _sync.Proxy) -> _Key:
@@ -489,19 +597,45 @@ def _identity(desired: Desired) -> Object:
     return {"typed_config": desired.content, "target": desired.target._asdict()}
 
 
-def _disk(found: Found | str | None, generations: Generations) -> Disk:
+def _selecting(target: Target, parts: list[Canary | None]) -> Target:
+    """With the labels of all gateways that these objects are for."""
+    last = parts[-1]
+    return target._replace(labels=last.labels) if last else target
+
+
+def _stands(found: Found | str | None, parts: list[Canary | None]) -> bool:
+    """Whether the gateways of a canary have their filter from an object of theirs already."""
+    return isinstance(found, Found) and bool(found.canary) and found.canary.labels == parts[-1].labels
+
+
+def _plan(
+    digest: str, look: Look, desired: Desired, generations: Generations, proxies: list[_sync.Proxy], kind: str
+) -> Plan:
+    if desired.canary and look.canary is not None:
+        disk = _disk(look.canary, desired.target, generations)
+        confirmed = _confirmed(generations.tried)
+        return decide(digest, disk, confirmed, _running(look.canary, proxies, kind), _CANARY)
+    disk = _disk(look.whole, None, generations)
+    plan = decide(digest, disk, _confirmed(generations.confirmed), _running(look.whole, proxies, kind), _NOUNS)
+    if plan.action == "none" and not look.in_step():
+        return Plan("healed", [*plan.found, "the EnvoyFilter of the canary was not what the others have"], note=False)
+    return plan
+
+
+def _disk(found: Found | str | None, target: Target | None, generations: Generations) -> Disk:
+    """:param target: of the filter, where it has not the labels of the object"""
     if found is None:
         return Disk(None, "was missing")
     if isinstance(found, str):
         return Disk(None, f"had been changed by somebody else: {found}")
-    content = {"typed_config": found.typed, "target": found.target._asdict()}
+    content = {"typed_config": found.typed, "target": (target or found.target)._asdict()}
     if generations.digest(content) != found.version.digest:
         return Disk(None, "had been changed by somebody else: its content does not belong to its version")
     return Disk(found.version)
 
 
-def _confirmed(generations: Generations) -> Confirmed | None:
-    return Confirmed(generations.confirmed, _NOBODY, 0, 0) if generations.confirmed else None
+def _confirmed(version: Version | None) -> Confirmed | None:
+    return Confirmed(version, _NOBODY, 0, 0) if version else None
 
 
 def _running(found: Found | str | None, proxies: list[_sync.Proxy], kind: str) -> Running:
@@ -527,14 +661,13 @@ def _refusal(place: Place, refused: Refused, secrets: t.Collection[str]) -> Fail
     return Failure("refused_in_validation", f"config: istiod refuses it: {reason}. Nothing has changed.", reason=reason)
 
 
-def _too_few(proxies: list[_sync.Proxy], desired: Desired) -> Failure:
-    target = desired.target
+def _too_few(proxies: list[_sync.Proxy], target: Target, expected: int) -> Failure:
     labels = ", ".join(f"{key}={value}" for key, value in target.labels.items()) or "any labels"
     names = sorted({proxy.name for proxy in proxies})
     return Failure(
         "too_few_gateways",
         f"workload_selector: found {len(names)} gateways with {labels} of the namespace {target.namespace} connected "
-        f"to these istiods ({', '.join(names) or 'none'}), expected {desired.at_least} or more. Nothing has changed.",
+        f"to these istiods ({', '.join(names) or 'none'}), expected {expected} or more. Nothing has changed.",
         gateways=names,
     )
 

@@ -36,6 +36,15 @@ options:
       - The labels that a gateway has to have.
     type: dict
     default: {istio: ingressgateway}
+  canary_selector:
+    description:
+      - Bring only those gateways to the revision that have these labels too.
+      - They get their filter from an EnvoyFilter of their own then, C(NAME.canary), and the others see nothing of it.
+        The next run without this option brings all gateways to one revision, these too. That EnvoyFilter stays.
+      - If one of them refuses it, or is late, they get the last good configuration back.
+      - With O(state=absent), they are brought back to what the others run.
+    type: dict
+    default: {}
   inline:
     description:
       - Put the configuration into the listener, as the field C(HTTP_FILTER) does it, instead of sending it by itself
@@ -107,10 +116,10 @@ EXAMPLES = r"""
   run_once: true
   delegate_to: istiod1.example.com
 
-- name: Try a filter on one gateway
+- name: Try a filter on some of the gateways
   moe.gateway.istio_filter:
-    name: basic_auth_canary
-    workload_selector:
+    name: basic_auth
+    canary_selector:
       canary: "true"
     engine: native
     config:
@@ -189,6 +198,7 @@ from ansible_collections.moe.gateway.plugins.module_utils import (
     _options,
 )
 from ansible_collections.moe.gateway.plugins.module_utils._envoy_filter import Found, Target
+from ansible_collections.moe.gateway.plugins.module_utils._failure import invalid
 from ansible_collections.moe.gateway.plugins.module_utils._generations import Generations
 from ansible_collections.moe.gateway.plugins.module_utils._mesh import Desired
 from ansible_collections.moe.gateway.plugins.module_utils._resolve import revision
@@ -199,25 +209,28 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     """The result of the module; a ``Failure`` where there is none."""
     target = Target(params["name"], params["namespace"], params["workload_selector"], params["inline"])
     _envoy_filter.check(target)
+    _envoy_filter.check_labels("canary_selector", params["canary_selector"])
     secrets = check_secrets(params["secrets"])
+    if params["purge"] and params["canary_selector"]:
+        raise invalid("canary_selector", "one", "none with purge, which is for all gateways")
     probe = _options.probes(params, secrets)
     # What is wrong with the options is told before anybody is asked.
     revision(params, secrets, b"")
     mesh = _mesh_arguments.mesh(params, write)
-    current = mesh.current(target)
+    look = mesh.look(target)
     generations = Generations(mesh.api, target)
     generations.load(params["timeout"])
-    absent = params["state"] == "absent"
+    absent, canary = params["state"] == "absent", params["canary_selector"]
     if absent and params["purge"]:
         removed = mesh.remove(generations, target)
         return {"changed": removed, "action": "removed" if removed else "none", "found": []}
-    if absent and current is None:
+    if absent and look.whole is None and look.canary is None:
         return {"changed": False, "action": "none", "found": []}
     wanted = revision(params, secrets, generations.key)
     type_name = _engines.type_name(wanted.content)
     if absent:
         # What refuses all traffic comes under the name that the gateways know.
-        found, good = _envoy_filter.read(current or {}), generations.last_good()
+        found, good = look.canary if canary else look.whole, generations.last_good()
         type_name = found.type_name if isinstance(found, Found) else good.type_name if good else type_name
     desired = Desired(
         target,
@@ -227,8 +240,12 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         secrets=tuple(secrets.values()),
         at_least=params["min_gateways"],
         check_after=probe,
+        canary=canary,
     )
-    outcome = mesh.bring(generations, desired, current)
+    if absent and canary:
+        changed = mesh.give_up(generations, desired, look)
+        return {"changed": changed, "action": "restored" if changed else "none", "found": []}
+    outcome = mesh.bring(generations, desired, look)
     action = outcome.plan.action
     return _mesh_arguments.result(outcome, desired, "removed" if absent and action == "published" else action)
 
@@ -240,6 +257,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge": {"type": "bool", "default": False},
             "workload_selector": {"type": "dict", "default": {"istio": "ingressgateway"}},
+            "canary_selector": {"type": "dict", "default": {}},
             "inline": {"type": "bool", "default": False},
             "engine": {"type": "str", "choices": ["dynamic_module", "golang", "native"]},
             "extension": {"type": "path"},

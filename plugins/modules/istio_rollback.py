@@ -120,7 +120,7 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     at = params["at"] and _way_back.moment(params["at"], "at")
     wanted = _way_back.Wanted(params["generation"], params["version"], at)
     mesh = _mesh_arguments.mesh(params, write)
-    current = mesh.current(place)
+    look = mesh.look(place)
     generations = Generations(mesh.api, place)
     generations.load(params["timeout"])
     kept = generations.all()
@@ -140,7 +140,7 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         check_after=probe,
         source=source,
     )
-    outcome = mesh.bring(generations, desired, current)
+    outcome = mesh.bring(generations, desired, look)
     action = outcome.plan.action
     return {
         **_mesh_arguments.result(outcome, desired, "rolled_back" if action == "published" else action),

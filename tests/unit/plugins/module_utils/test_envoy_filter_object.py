@@ -11,7 +11,7 @@ import json
 import pytest
 
 from ansible_collections.moe.gateway.plugins.module_utils import _engines, _envoy_filter
-from ansible_collections.moe.gateway.plugins.module_utils._envoy_filter import Found, Target
+from ansible_collections.moe.gateway.plugins.module_utils._envoy_filter import Canary, Found, Target
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
 
@@ -33,6 +33,27 @@ def test_there_and_back(inline, labels, typed):
     assert found.type_name == ("x.y.Filter" if not inline else _engines.type_name(typed))
     assert _envoy_filter.holds(made, VERSION)
     assert _envoy_filter.is_ours(made)
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize(
+    ("first", "operations"), [(False, ["REPLACE", "REPLACE"]), (True, ["REMOVE", "REMOVE", "INSERT_BEFORE"])]
+)
+def test_the_object_of_a_canary(inline, first, operations):
+    target = TARGET._replace(inline=inline)
+    canary = Canary({"istio": "ingressgateway", "canary": "true"}, ["basic_auth.Filter", "basic_auth.Old"], first)
+    made = json.loads(json.dumps(_envoy_filter.manifest(target, TYPED, "x.y.Filter", VERSION, canary)))
+    whole = _envoy_filter.manifest(target, TYPED, "x.y.Filter", VERSION)
+    assert made["metadata"] == {**whole["metadata"], "name": "basic-auth.canary"}
+    patches = [patch["patch"] for patch in made["spec"]["configPatches"] if patch["applyTo"] == "HTTP_FILTER"]
+    assert [patch["operation"] for patch in patches] == operations
+    # Under one name Envoy would refuse the two.
+    assert {patch["value"]["name"] for patch in patches if "value" in patch} == {"basic_auth~canary.Filter"}
+    assert _envoy_filter.read(made) == Found(
+        target._replace(labels=canary.labels), VERSION, TYPED, "x.y.Filter", canary
+    )
+    made["spec"]["priority"] = 0
+    assert isinstance(_envoy_filter.read(made), str)
 
 
 def test_nothing_serves_open_where_envoy_has_nothing():
