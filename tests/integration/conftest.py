@@ -45,8 +45,13 @@ def upstream() -> t.Iterator[int]:
 
 
 @pytest.fixture(scope="session")
-def one_control_plane() -> t.Iterator[ControlPlane]:
+def built() -> None:
+    """The programs of a control plane and of a node."""
     subprocess.run([sys.executable, str(REPOSITORY / "tools" / "build_control_plane.py")], check=True)
+
+
+@pytest.fixture(scope="session")
+def one_control_plane(built: None) -> t.Iterator[ControlPlane]:
     with ControlPlane() as plane:
         plane.istiod()
         yield plane

@@ -482,6 +482,7 @@ class ControlPlane:
     def _api_server(self, etcd: str) -> list[str]:
         serving = self.authority.issue("kube-apiserver", hosts=["localhost", "127.0.0.1", self.address, "10.96.0.1"])
         accounts = self.authority.issue("service-accounts")
+        kubelets = self.authority.issue("kube-apiserver-kubelet-client", organizations=["system:masters"])
         return [
             str(BUILT / "bin" / "kube-apiserver"),
             f"--etcd-servers={etcd}",
@@ -497,7 +498,12 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={accounts.certificate}",
             f"--service-account-signing-key-file={accounts.key}",
-            "--authorization-mode=RBAC",
+            f"--kubelet-client-certificate={kubelets.certificate}",
+            f"--kubelet-client-key={kubelets.key}",
+            f"--kubelet-certificate-authority={self.authority.certificate}",
+            # Names of nodes are in no DNS.
+            "--kubelet-preferred-address-types=InternalIP",
+            "--authorization-mode=Node,RBAC",
         ]
 
     def client(self, user: str) -> ssl.SSLContext:
