@@ -27,14 +27,14 @@ class Upstream(http.server.ThreadingHTTPServer):
         def log_message(self, *arguments: object) -> None:
             pass
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), self.Handler)
+    def __init__(self, address: str) -> None:
+        super().__init__((address, 0), self.Handler)
 
 
 @contextlib.contextmanager
-def running() -> t.Iterator[int]:
+def running(address: str = "127.0.0.1") -> t.Iterator[int]:
     """One that runs; its port."""
-    with Upstream() as server:
+    with Upstream(address) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
