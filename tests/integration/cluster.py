@@ -4,8 +4,8 @@
 """A real node beside the real control plane: controller manager, scheduler, containerd, kubelet.
 
 It needs root and runc. The node lives in a network and a mount namespace of its own, with one cable to the machine's;
-only ``Network.machine`` and ``Network.node`` can talk to each other. Pods share the node's network (``hostNetwork``). All
-is ended by PID, and the namespaces take mounts and devices with them.
+only ``Network.machine`` and ``Network.node`` can talk to each other. Pods share the node's network (``hostNetwork``).
+All is ended by PID, and the namespaces take mounts and devices with them.
 
     with Network() as network, ControlPlane(network.machine) as plane, Node(plane, network) as node:
         plane.api.apply(deployment)
