@@ -37,11 +37,13 @@ def look(
     unit: str | None,
     now: float | None,
     places: t.Iterable[tuple[str, str, int]],
+    alone: bool = True,
 ) -> Host:
     """:param unit: of this gateway's Envoy under systemd, without ``.service``; ``None`` without systemd.
 
     :param now: the controller's time.
     :param places: (key, path, bytes that are needed there).
+    :param alone: whether no other unit may run an Envoy.
     """
     ahead = time.time() - now if now is not None else 0.0
     peer = _peer(admin_socket)
@@ -55,7 +57,7 @@ def look(
             if not (found.pid and unit and _is_own(found.pid, unit))
         ],
         stranger=Taker("", 0, peer, _command(peer)) if peer is not None and own is None else None,
-        units=_units(unit) if unit else [],
+        units=_units(unit, alone) if unit else [],
         systemd=_systemd(unit) if unit else None,
         ahead=ahead,
         places=[_place(*place) for place in places],
@@ -119,13 +121,15 @@ def _command(pid: int | None) -> str:
     return "which has ended since"
 
 
-def _units(unit: str) -> list[Unit]:
-    """Units that run an Envoy of somebody else."""
+def _units(unit: str, alone: bool) -> list[Unit]:
+    """Units of somebody else: one of this name, and those that run an Envoy."""
     name = f"{unit}.service"
     found = {}
     path = os.path.join(_UNITS, name)
     if os.path.lexists(path) and not _text(path).startswith(_preflight.MARK):
         found[name] = Unit(name, "in the way", path)
+    if not alone:
+        return list(found.values())
     for other in sorted(_enabled() - {name}):
         where = _file_of(other)
         if where and _preflight.starts_envoy(_text(where)):

@@ -69,6 +69,8 @@ class Wanted(t.NamedTuple):
     systemd: int | None = None
     #: seconds; 0 if the clock doesn't matter
     tolerance: float = 0.0
+    #: the variable that says what runs it
+    manager: str = "envoy_service_manager"
 
 
 def service(cgroup: str) -> str:
@@ -90,12 +92,12 @@ def starts_envoy(unit: str) -> bool:
 
 def judge(host: Host, wanted: Wanted) -> list[Failure]:
     """Every reason against it."""
-    problems = [*_takers(host, wanted), *_units(host), *_places(host)]
+    problems = [*_takers(host, wanted), *_units(host, wanted.manager), *_places(host)]
     if wanted.systemd is not None and (host.systemd or 0) < wanted.systemd:
         problems.append(
             _problem(
                 "systemd_too_old" if host.systemd else "no_systemd",
-                "envoy_service_manager",
+                wanted.manager,
                 f"systemd {host.systemd}" if host.systemd else "a host that systemd does not run",
                 f"systemd {wanted.systemd} or newer",
                 "Upgrade the host.",
@@ -143,16 +145,16 @@ def _takers(host: Host, wanted: Wanted) -> t.Iterator[Failure]:
         )
 
 
-def _units(host: Host) -> t.Iterator[Failure]:
+def _units(host: Host, manager: str) -> t.Iterator[Failure]:
     for unit in host.units:
         fix = f"Disable and stop it (systemctl disable --now {unit.name}), or mask it."
         if unit.how == "in the way":
             fix = "Move it away."
         yield _problem(
             "foreign_unit",
-            "envoy_service_manager",
+            manager,
             f"{unit.name} {unit.how} ({unit.where}), which is not of this role",
-            "no other unit that runs Envoy",
+            "no other unit of this name" if unit.how == "in the way" else "no other unit that runs Envoy",
             fix,
         )
 

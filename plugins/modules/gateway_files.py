@@ -157,8 +157,16 @@ options:
             type: int
             required: true
       unit:
-        description: The name of this gateway's unit, where systemd runs it. No other unit may run an Envoy.
+        description: The name of this gateway's unit, where systemd runs it.
         type: str
+      alone:
+        description: Whether no other unit may run an Envoy.
+        type: bool
+        default: true
+      manager:
+        description: The variable that says what runs it, for errors.
+        type: str
+        default: envoy_service_manager
       systemd:
         description: The oldest version of systemd that does.
         type: int
@@ -316,9 +324,10 @@ def _check(wanted: dict[str, t.Any], admin_socket: str | None, install: bool) ->
         wanted["unit"],
         wanted["now"],
         [(item["key"], item["path"], item["mib"] << 20) for item in wanted["space"] if install],
+        wanted["alone"],
     )
     ports = [(item["key"], item["port"]) for item in wanted["endpoints"]]
-    limits = _preflight.Wanted(ports, admin_socket or "", wanted["systemd"], wanted["tolerance"])
+    limits = _preflight.Wanted(ports, admin_socket or "", wanted["systemd"], wanted["tolerance"], wanted["manager"])
     problems = _preflight.judge(host, limits)
     if problems:
         raise _preflight.refusal(problems)
@@ -391,6 +400,8 @@ def main() -> None:
                         },
                     },
                     "unit": {"type": "str"},
+                    "alone": {"type": "bool", "default": True},
+                    "manager": {"type": "str", "default": "envoy_service_manager"},
                     "systemd": {"type": "int"},
                     "now": {"type": "float"},
                     "tolerance": {"type": "float", "default": 0.0},

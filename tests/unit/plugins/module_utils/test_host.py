@@ -51,8 +51,8 @@ def server(tmp_path):
         process.communicate()
 
 
-def look(endpoints=(), admin_socket=None, unit=None, now=None, places=()):
-    return _host.look(endpoints, admin_socket, unit, now, places)
+def look(endpoints=(), admin_socket=None, unit=None, now=None, places=(), alone=True):
+    return _host.look(endpoints, admin_socket, unit, now, places, alone)
 
 
 def test_another_process_on_a_port(server):
@@ -156,6 +156,12 @@ def test_an_envoy_that_runs(units, monkeypatch, name, text, active):
     assert found == ([(name, "active", f"PID {os.getpid()}")] if active else [])
 
 
+def test_an_envoy_beside_it_does_no_harm_where_it_is_no_envoy(units):
+    units("lib", "proxy.service", FOREIGN, enabled=True)
+    path = units("etc", "moe-test.service", FOREIGN)
+    assert [found.where for found in look(unit="moe-test", alone=False).units] == [str(path)]
+
+
 def test_units_that_do_no_harm(units):
     units("lib", "disabled.service", FOREIGN)
     units("lib", "other.service", "[Service]\nExecStart=/usr/bin/other\n", enabled=True)
@@ -168,6 +174,8 @@ def test_the_module_refuses_before_it_changes_anything(server, tmp_path):
     preflight = {
         "endpoints": [{"key": "envoy_filters_listeners[0].port", "address": "0.0.0.0", "port": port}],
         "unit": None,
+        "alone": True,
+        "manager": "envoy_service_manager",
         "systemd": None,
         "now": time.time() - 7200,
         "tolerance": 60.0,

@@ -59,7 +59,7 @@ def problems(host, wanted=WANTED):
             "foreign_unit",
             "envoy_service_manager: found envoy.service in the way (/etc/systemd/system/envoy.service), which "
             "is not of this "
-            "role, expected no other unit that runs Envoy. Move it away.",
+            "role, expected no other unit of this name. Move it away.",
         ),
         (
             {"systemd": 241},
@@ -119,6 +119,12 @@ def test_each_reason(host, code, message):
 )
 def test_a_host_that_will_do(host, wanted):
     assert problems(GOOD._replace(**host), WANTED._replace(**wanted)) == []
+
+
+def test_what_is_no_envoy_is_called_by_its_own_name():
+    host = GOOD._replace(units=[Unit("istiod.service", "in the way", "/etc/systemd/system/istiod.service")])
+    ((_code, message),) = problems(host, WANTED._replace(manager="the role istiod"))
+    assert message.startswith("the role istiod: found istiod.service in the way")
 
 
 def test_all_reasons_at_once():
