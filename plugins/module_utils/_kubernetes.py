@@ -50,6 +50,7 @@ class Place(t.NamedTuple):
     version: str
     #: the kind in its plural, as paths have it
     plural: str
+    #: empty for what is in none
     namespace: str
     name: str
 
@@ -59,8 +60,12 @@ class Place(t.NamedTuple):
 
     @property
     def folder(self) -> str:
-        root = "apis" if "/" in self.version else "api"
-        return f"/{root}/{self.version}/namespaces/{self.namespace}/{self.plural}"
+        inside = f"/namespaces/{self.namespace}" if self.namespace else ""
+        return f"{_root(self.version)}{inside}/{self.plural}"
+
+
+def _root(version: str) -> str:
+    return f"/{'apis' if '/' in version else 'api'}/{version}"
 
 
 class Api:
@@ -90,6 +95,16 @@ class Api:
         """Seconds since 1970 by the clock of the API server, which is one for all that use it, once it has answered."""
         date, seen = self._date
         return date + time.monotonic() - seen
+
+    def kinds(self, version: str) -> dict[str, tuple[str, bool]]:
+        """For each kind of a group and version, its plural, and whether it is in namespaces. An unknown has none."""
+        try:
+            found = self._request("GET", _root(version)).object["resources"]
+        except Refused as refused:
+            if refused.status == 404:
+                return {}
+            raise _failure("read", Place(version, "kinds", "", ""), refused) from None
+        return {item["kind"]: (item["name"], item["namespaced"]) for item in found if "/" not in item["name"]}
 
     def get(self, place: Place) -> Object | None:
         try:
