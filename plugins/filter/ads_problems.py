@@ -83,19 +83,43 @@ def ads_problems(ads: dict[str, t.Any], texts: dict[str, str | None]) -> list[st
 
 def certificate_problems(ads: dict[str, t.Any], texts: dict[str, str | None], now: datetime.datetime) -> list[str]:
     """What is wrong with certificates at a time; those that are not named at all are left out."""
+    found, leaf = pair_problems("envoy_ads_", ads, texts, now)
+    if leaf is None:
+        return found
+    identities = _identities(leaf)
+    wanted = f"spiffe://TRUST_DOMAIN/ns/{ads['namespace']}/sa/NAME"
+    if not any(
+        len(parts) == 7 and parts[3:6:2] == ["ns", "sa"] and parts[4] == ads["namespace"] for parts in identities
+    ):
+        what = " and ".join("/".join(parts) for parts in identities) or "no identity"
+        found.append(
+            f"envoy_ads_certificate: found {what} in {ads['certificate']}, expected {wanted}, since istiod knows a "
+            "gateway of that namespace (envoy_ads_namespace) by it."
+        )
+    return found
+
+
+def pair_problems(
+    prefix: str, variables: dict[str, t.Any], texts: dict[str, str | None], now: datetime.datetime
+) -> tuple[list[str], x509.Certificate | None]:
+    """What is wrong with a certificate, its key and the authorities beside it; and that certificate, if it can be read.
+
+    :param prefix: of the variables' names.
+    :param variables: the paths, as ``ca_certificate``, ``certificate`` and ``private_key``.
+    """
     found: list[str] = []
 
     def wrong(key: str, what: str, expected: str) -> None:
-        found.append(f"envoy_ads_{key}: found {what} in {ads[key]}, expected {expected}.")
+        found.append(f"{prefix}{key}: found {what} in {variables[key]}, expected {expected}.")
 
     certificates: dict[str, list[x509.Certificate]] = {}
     key: t.Any = None
     for name in ("ca_certificate", "certificate", "private_key"):
         text = texts.get(name)
-        if not ads[name]:
+        if not variables[name]:
             continue
         if not text:
-            found.append(f"envoy_ads_{name}: found no file to read at {ads[name]}, expected one in PEM form.")
+            found.append(f"{prefix}{name}: found no file to read at {variables[name]}, expected one in PEM form.")
         elif name == "private_key":
             try:
                 key = _key(text)
@@ -112,20 +136,11 @@ def certificate_problems(ads: dict[str, t.Any], texts: dict[str, str | None], no
             if problem:
                 wrong(name, f"a certificate ({certificate.subject.rfc4514_string()}) that {problem}", "a valid one")
     if "certificate" not in certificates:
-        return found
+        return found, None
     leaf = certificates["certificate"][0]
     if key is not None and _public(key.public_key()) != _public(leaf.public_key()):
-        wrong("private_key", f"another key than that of the certificate {ads['certificate']}", "its key")
-    identities = _identities(leaf)
-    wanted = f"spiffe://TRUST_DOMAIN/ns/{ads['namespace']}/sa/NAME"
-    if not any(
-        len(parts) == 7 and parts[3:6:2] == ["ns", "sa"] and parts[4] == ads["namespace"] for parts in identities
-    ):
-        what = " and ".join("/".join(parts) for parts in identities) or "no identity"
-        wrong(
-            "certificate", what, f"{wanted}, since istiod knows a gateway of that namespace (envoy_ads_namespace) by it"
-        )
-    return found
+        wrong("private_key", f"another key than that of the certificate {variables['certificate']}", "its key")
+    return found, leaf
 
 
 class _Unusable(Exception):
