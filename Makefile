@@ -48,6 +48,8 @@ test-units: setup-test ## Run the unit tests on every Python from 3.9 on that th
 test-integration: extension extension-portable control-plane setup-test ## Run the integration tests against a real Envoy
 	$(PYTHON) -m pytest tests/integration
 
+# One scenario alone needs no control plane, unless it is that of Istio.
+molecule: $(if $(SCENARIO),$(patsubst istio,control-plane,$(filter istio,$(SCENARIO))),control-plane)
 molecule: extension-portable build/molecule/venv/.molecule ## Run the scenarios on hosts with systemd, or one: make molecule SCENARIO=default
 	tools/molecule.sh $(SCENARIO)
 

@@ -73,6 +73,7 @@ MODULES = (
         "no_btrfs,no_zfs,no_devmapper",
         {name: _CONTAINERD + name for name in ("containerd", "containerd-shim-runc-v2", "ctr")},
     ),
+    Module(SOURCES / "etcdutl", "", {"etcdutl": "go.etcd.io/etcd/etcdutl/v3"}),
 )
 PROGRAMS = {name: module for module in MODULES for name in module.programs}
 
