@@ -208,9 +208,13 @@ def read(value: Object) -> Found | str:
     return Found(target, version, typed, type_name, canary)
 
 
+def carries(value: Object) -> str | None:
+    """The name of the filter, where this collection made the object, whatever became of it since."""
+    return (value["metadata"].get("annotations") or {}).get(ANNOTATION)
+
+
 def is_ours(value: Object) -> bool:
-    """Whether this collection made the object, whatever became of it since."""
-    return ANNOTATION in (value["metadata"].get("annotations") or {})
+    return carries(value) is not None
 
 
 def is_judged(warnings: t.Iterable[str]) -> bool:
