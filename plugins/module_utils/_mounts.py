@@ -187,7 +187,10 @@ def troubled(pods: t.Iterable[Object]) -> list[Object]:
 
 
 def trouble(pod: Object, events: t.Iterable[Object]) -> str:
-    """Why a Pod does not serve, as far as its state and events tell; empty if they don't."""
+    """Why a Pod does not serve, as far as its state and events tell; empty if they don't.
+
+    :param events: warnings about Pods.
+    """
     status, found = pod.get("status") or {}, []
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -199,7 +202,8 @@ def trouble(pod: Object, events: t.Iterable[Object]) -> str:
                 found.append(f"{item['name']}: {waiting['reason']} {waiting.get('message', '')}".strip())
             if ended.get("exitCode"):
                 found.append(f"{item['name']} ended with {ended['exitCode']} ({ended.get('reason', 'no reason')})")
-    found += [event.get("message", "") for event in events if event.get("type") == "Warning"]
+    uid = pod["metadata"]["uid"]
+    found += [event.get("message", "") for event in events if event["involvedObject"].get("uid") == uid]
     said = "; ".join(dict.fromkeys(text.strip().rstrip(".") for text in found if text.strip()))
     node = pod["spec"].get("nodeName")
     return f"Pod {pod['metadata']['name']}{f' on node {node}' if node else ''}: {said}" if said else ""

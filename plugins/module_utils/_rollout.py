@@ -66,6 +66,8 @@ class Rollout:
         replicas, gap = found["spec"].get("replicas", 1), _mounts.gap(found) if changes else ""
         outcome = Outcome(before, after, _mounts.selector(found), replicas, gap)
         if changes:
+            # What it has to see later, it sees before anything changes.
+            self._reasons(self._pods(found))
             self._apply(after, dry_run=True)
         if not self.write:
             return outcome
@@ -130,12 +132,10 @@ class Rollout:
         return self.api.items(Place("v1", "pods", self.place.namespace, ""), labelSelector=labels)
 
     def _reasons(self, pods: list[Object]) -> list[str]:
-        events = Place("v1", "events", self.place.namespace, "")
-        found = []
-        for pod in _mounts.troubled(pods):
-            uid = pod["metadata"]["uid"]
-            found.append(_mounts.trouble(pod, self.api.items(events, fieldSelector=f"involvedObject.uid={uid}")))
-        return sorted(filter(None, found))
+        events = self.api.items(
+            Place("v1", "events", self.place.namespace, ""), fieldSelector="involvedObject.kind=Pod,type=Warning"
+        )
+        return sorted(filter(None, (_mounts.trouble(pod, events) for pod in _mounts.troubled(pods))))
 
     def _undo(self, files: list[str], reason: Failure) -> Failure:
         """Put back what was there, and return the failure to raise."""

@@ -8,24 +8,48 @@ from __future__ import annotations
 import collections
 import contextlib
 import http.client
+import itertools
 import json
 import pathlib
+import re
 import threading
 import time
 import typing as t
 
 import pytest
 import upstreams
+import yaml
 from cluster import ENVOY, Network, Node, missing
-from control_plane import NETWORKING, SYSTEM, ControlPlane, Object, serving
+from control_plane import SYSTEM, ControlPlane, Object, serving
 from plays import Play, Site
-from real import content_addressed, request, wait_until
+from real import REPOSITORY, Result, content_addressed, request, run_module, wait_until
 from test_collection import version
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"NOT RUN: a gateway in a Pod ({missing()})")
 
 FOO, NEW = "foo:bar-of-old", "foo:baz-of-new"
+#: of a user who has the rights that are documented
+WHO = "deployer"
 THEIRS = "what-somebody-else-keeps-secret"
+
+
+def documented() -> tuple[Object, Object]:
+    """The rights for filters, and those for Pods, with the name of this Deployment."""
+    page = (REPOSITORY / "docs" / "istio.md").read_text()
+    blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    filters, pods = (block for block in blocks if block.get("kind") == "Role")
+    pods["rules"][0]["resourceNames"] = ["ingress"]
+    return filters, pods
+
+
+def binding(role: Object) -> Object:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": role["metadata"]["name"], "namespace": SYSTEM},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role["metadata"]["name"]},
+        "subjects": [{"kind": "User", "name": WHO, "apiGroup": "rbac.authorization.k8s.io"}],
+    }
 
 
 class Cluster(t.NamedTuple):
@@ -38,6 +62,8 @@ class Cluster(t.NamedTuple):
 def cluster(built: None) -> t.Iterator[Cluster]:
     with Network() as network, ControlPlane(network.machine) as plane, Node(plane, network) as node:
         plane.validate(plane.istiod())
+        for role in documented():
+            plane.api.apply(role, binding(role))
         yield Cluster(network, plane, node)
 
 
@@ -69,7 +95,7 @@ class Pods:
                 }
             ],
             "istio_gateway_istiods": [f"http://127.0.0.1:{self.plane.istiods[0].monitoring}"],
-            "istio_gateway_kubeconfig": str(self.plane.kubeconfig),
+            "istio_gateway_kubeconfig": str(self.plane.write_kubeconfig(WHO)),
             "istio_gateway_timeout": 60,
         }
 
@@ -130,6 +156,12 @@ class Pods:
         assert play.status != 0, play.output
         return play.output
 
+    def module(self, check: bool = False, **options: t.Any) -> Result:
+        """Run the module for the Pods, without a play."""
+        kubeconfig = self.variables["istio_gateway_kubeconfig"]
+        common = {"deployment": "ingress", "kubeconfig": kubeconfig, "timeout": 60}
+        return run_module("istio_mounts", {**common, **options}, check)
+
     def get(self, credential: str | None = None) -> int:
         """The status of a request on a connection of its own; 0 if that is refused or closed."""
         connection = http.client.HTTPConnection(self.cluster.network.node, self.gateway.port, timeout=10)
@@ -176,36 +208,46 @@ class Pods:
         self.plane.api.delete(self.deployment())
         wait_until(lambda: not self.names(), "Pods are left", 60)
         self.site.remove()
-        self.plane.reset()
-        self.plane.validate(self.plane.istiods[0])
 
 
-@pytest.fixture
-def pods(cluster: Cluster, basic_auth: pathlib.Path, tmp_path: pathlib.Path) -> t.Iterator[Pods]:
+@pytest.fixture(scope="module")
+def one_gateway(
+    cluster: Cluster, basic_auth: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> t.Iterator[Pods]:
+    folder = tmp_path_factory.mktemp("gateway")
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(upstreams.running(cluster.network.machine))
-        pods = Pods(cluster, upstream, version(basic_auth, tmp_path, 1), tmp_path)
+        pods = Pods(cluster, upstream, version(basic_auth, folder, 1), folder)
         stack.callback(pods.remove)
         wait_until(lambda: pods.object()["status"].get("availableReplicas") == 1, "no Pod serves", 60)
         yield pods
 
 
+@pytest.fixture
+def pods(one_gateway: Pods) -> Pods:
+    """One gateway for all tests, since a play takes seconds: each begins with what the variables say."""
+    if one_gateway.get(FOO) != 200:
+        one_gateway.good()
+    return one_gateway
+
+
 class Load:
     """Requests one after the other, each on a connection of its own, with the right credential and without."""
 
-    def __init__(self, pods: Pods) -> None:
+    def __init__(self, pods: Pods, credential: str) -> None:
         self.pods = pods
+        self.credential = credential
         self.seen: collections.Counter[tuple[str | None, int]] = collections.Counter()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
         while not self._end.is_set():
-            for credential in (FOO, None):
+            for credential in (self.credential, None):
                 status = self.pods.get(credential)
                 # An Envoy that ends closes what it has just accepted; whoever asks again gets an answer of another.
                 self.seen[credential, status or -self.pods.get(credential)] += 1
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     def __enter__(self) -> Load:
         self._thread.start()
@@ -216,11 +258,12 @@ class Load:
         self._thread.join()
 
 
-def test_from_nothing_to_a_new_version(pods: Pods, basic_auth: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_from_nothing_to_a_new_version(one_gateway: Pods, basic_auth: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pods = one_gateway
     before, first = pods.theirs(), pods.names()
     checked = pods.good("--check")
     assert checked.changed > 0
-    assert "+" + str(pods.folder / "basic_auth-") in checked.output
+    assert f"+{pods.folder}/basic_auth-" in checked.output
     assert (pods.mounts(), pods.names(), pods.get()) == ([], first, 0)
 
     pods.good()
@@ -228,96 +271,117 @@ def test_from_nothing_to_a_new_version(pods: Pods, basic_auth: pathlib.Path, tmp
     (library,) = pods.mounts()
     second = pods.names()
     assert set(first).isdisjoint(second)
-
-    for options in (["--check"], []):
-        again = pods.good(*options)
+    for again in (pods.good("--check", extensions=False), pods.good()):
         assert again.changed == 0, again.output
 
     # A credential changes in the Pod that runs.
-    assert pods.good(credential=NEW).changed == 1
+    changed = pods.good(credential=NEW, extensions=False)
+    assert changed.changed == 1, changed.output
     assert (pods.get(FOO), pods.get(NEW), pods.names()) == (401, 200, second)
-    assert pods.good().changed == 1
 
     newer = {"envoy_extensions": [{"name": "basic_auth", "src": str(version(basic_auth, tmp_path, 2))}]}
-    checked = pods.good("--check", **newer)
-    assert (checked.changed > 0, pods.mounts(), pods.names()) == (True, [library], second)
-    with Load(pods) as load:
-        pods.good(**newer)
+    with Load(pods, NEW) as load:
+        pods.good(credential=NEW, **newer)
     print(f"requests while Pods started anew: {dict(load.seen)}")
-    assert set(load.seen) <= {(FOO, 200), (None, 401), (FOO, -200), (None, -401)}, load.seen
+    assert set(load.seen) <= {(NEW, 200), (None, 401), (NEW, -200), (None, -401)}, load.seen
     # The one of before stays to go back to.
     assert pods.mounts()[0] == library
     assert len(pods.mounts()) == 2
     assert set(second).isdisjoint(pods.names())
-    assert pods.good(**newer).changed == 0
+    again = pods.good(credential=NEW, **newer)
+    assert again.changed == 0, again.output
     assert pods.theirs() == before
 
 
 def test_a_file_that_a_node_lacks(pods: Pods, basic_auth: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    pods.good()
-    (library,) = pods.mounts()
-    first = pods.names()
-    absent = content_addressed(version(basic_auth, tmp_path, 2), pods.folder)
+    before, first = pods.mounts(), pods.names()
+    absent = content_addressed(version(basic_auth, tmp_path, 3), pods.folder)
     absent.unlink()
-    newer = {
-        "istio_gateway_extensions": [{"name": "basic_auth", "path": str(absent), "sha256": absent.stem[-64:]}],
-        "extensions": False,
-    }
-    with Load(pods) as load:
-        output = pods.bad(**newer)
+    # What a kubelet makes of a path without a type, where there is no file.
+    absent.mkdir()
+    item = {"name": "basic_auth", "path": str(absent), "sha256": absent.stem[-64:]}
+    with Load(pods, FOO) as load:
+        output = pods.bad(istio_gateway_extensions=[item], extensions=False)
     assert f"hostPath type check failed: {absent} is not a file" in output
     assert "on node node:" in output
     assert "The Pods have again what they had before." in output
-    assert (pods.mounts(), pods.names()) == ([library], first)
+    assert (pods.mounts(), pods.names()) == (before, first)
     assert set(load.seen) <= {(FOO, 200), (None, 401)}, load.seen
 
-    # What a kubelet makes of a path without a type, where there is no file.
-    absent.mkdir()
-    assert f"{absent} is not a file" in pods.bad(**newer)
-    assert (pods.mounts(), pods.names()) == ([library], first)
-    repaired = {"envoy_extensions": [{"name": "basic_auth", "src": str(version(basic_auth, tmp_path, 2))}]}
-    (absent / "somebody's").touch()
-    assert str(absent) in pods.bad(**repaired)
-    (absent / "somebody's").unlink()
-    checked = pods.good("--check", **repaired)
-    assert (checked.changed > 0, absent.is_dir()) == (True, True)
+    repaired = {"envoy_extensions": [{"name": "basic_auth", "src": str(version(basic_auth, tmp_path, 3))}]}
+    (absent / "of-somebody").touch()
+    assert f"found something other than a file at {absent}" in pods.bad(**repaired)
+    (absent / "of-somebody").unlink()
     pods.good(**repaired)
-    assert pods.mounts() == [library, str(absent)]
+    assert pods.mounts()[-1] == str(absent)
     assert pods.get(FOO) == 200
 
 
 def test_away_again(pods: Pods) -> None:
-    before = pods.theirs()
-    pods.good()
-    (library,) = pods.mounts()
-    unnamed = {"istio_gateway_state": "absent", "istio_gateway_filters": []}
-    assert f"EnvoyFilter {SYSTEM}/basic-auth names {library}" in pods.bad(**unnamed)
-    assert pods.get(FOO) == 200
-    for options in (["--check"], []):
-        assert pods.good(*options, istio_gateway_state="absent").changed > 0
+    before, mounts = pods.theirs(), pods.mounts()
+    refused = pods.module(state="absent")
+    assert refused.code == "in_use"
+    assert f"EnvoyFilter {SYSTEM}/basic-auth names {pods.folder}" in refused["msg"]
+    away = {"istio_gateway_state": "absent", "extensions": False}
+    checked = pods.good("--check", **away)
+    assert checked.changed == 2, checked.output
+    assert (pods.mounts(), pods.get(FOO)) == (mounts, 200)
+    pods.good(**away)
     assert (pods.mounts(), pods.get(FOO), pods.get()) == ([], 403, 403)
-    assert pods.good(istio_gateway_state="absent").changed == 0
+    again = pods.good(**away)
+    assert again.changed == 0, again.output
     assert pods.theirs() == before
-    assert pods.good(istio_gateway_state="absent", istio_gateway_purge=True).changed == 1
-    pods.good(extensions=False, istio_gateway_filters=[])
-    assert pods.get() == 200
 
 
 def test_what_is_refused_before_anything_changes(pods: Pods) -> None:
     listening, routes = pods.variables["istio_gateway_objects"]
-    misspelt = {**routes, "spec": {**routes["spec"], "htpp": []}}
-    output = pods.bad(istio_gateway_objects=[listening, misspelt], istio_gateway_filters=[])
-    assert "spec.htpp: field not declared in schema" in output
-    assert pods.plane.api.list(NETWORKING, "Gateway") == []
-    assert "found EnvoyFilter, expected any other" in pods.bad(
-        istio_gateway_objects=[{**listening, "kind": "EnvoyFilter"}]
-    )
-    assert "istio_gateway_filters[0].extension: found other" in pods.bad(
-        istio_gateway_filters=[{**pods.variables["istio_gateway_filters"][0], "extension": "other"}]
-    )
-    assert "expected one that exists" in pods.bad(istio_gateway_deployment="other")
-    assert "expected one of the Deployment's: istio-proxy" in pods.bad(istio_gateway_container="other")
+    names = pods.names()
+    twice = {**listening, "spec": {**listening["spec"], "servers": listening["spec"]["servers"] * 2}}
+    filters = pods.variables["istio_gateway_filters"]
+    for variables, message in (
+        (
+            {"istio_gateway_objects": [listening, {**routes, "spec": {**routes["spec"], "htpp": []}}]},
+            "istio_gateway_objects[1]: VirtualService ingress is refused: Failed to apply object",
+        ),
+        ({"istio_gateway_objects": [twice]}, "port names in servers must be unique"),
+        (
+            {"istio_gateway_objects": [{**listening, "kind": "EnvoyFilter"}]},
+            "istio_gateway_objects[0].kind: found EnvoyFilter, expected any other",
+        ),
+        (
+            {"istio_gateway_filters": [{**filters[0], "extension": "other"}]},
+            "istio_gateway_filters[0].extension: found other",
+        ),
+    ):
+        output = pods.bad(**variables, extensions=False)
+        assert message in output, output
+    assert f"deployment: found none at {SYSTEM}/other" in pods.module(deployment="other")["msg"]
+    assert "found other, expected one of the Deployment's: istio-proxy" in pods.module(container="other")["msg"]
     # Somebody else has another opinion of a field.
-    pods.plane.api.apply({**listening, "spec": {**listening["spec"], "selector": {"gateway": "theirs"}}})
-    assert "conflict" in pods.bad()
-    assert pods.mounts() != []
+    theirs = {**listening["spec"]["servers"][0], "hosts": ["elsewhere.example.com"]}
+    pods.plane.api.apply({**listening, "spec": {**listening["spec"], "servers": [theirs]}})
+    output = pods.bad(extensions=False)
+    assert "istio_gateway_objects[0]: Gateway ingress is refused" in output, output
+    assert 'conflict with \\"harness\\": .spec.servers' in output, output
+    changed = pods.good(extensions=False, istio_gateway_force_conflicts=True)
+    assert changed.changed == 1, changed.output
+    assert (pods.names(), pods.get(FOO)) == (names, 200)
+
+
+def test_no_right_is_needed_in_vain(pods: Pods) -> None:
+    """All tests have those that are documented. Without one of them it is refused, and nothing has changed."""
+    _filters, role = documented()
+    names = pods.names()
+    absent = {"extensions": [{"path": f"{pods.folder}/basic_auth-{'0' * 64}.so"}]}
+    try:
+        for rule in role["rules"][:-1]:
+            for verb, resource in itertools.product(rule["verbs"], rule["resources"]):
+                less = {**rule, "verbs": [one for one in rule["verbs"] if one != verb]}
+                others = {**rule, "resources": [one for one in rule["resources"] if one != resource]}
+                rules = [one for one in (less, others) if one["verbs"] and one["resources"]]
+                pods.plane.api.apply({**role, "rules": [one for one in role["rules"] if one != rule] + rules})
+                wait_until(lambda: pods.module(**absent).code == "api_forbidden", f"{verb} of {resource} is not needed")
+    finally:
+        pods.plane.api.apply(role)
+    assert pods.names() == names
+    wait_until(lambda: not pods.module(check=True, **absent).failed, "the rights are not back")

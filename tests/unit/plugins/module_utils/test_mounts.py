@@ -143,7 +143,7 @@ def test_gap(spec, word):
     assert bool(found) == bool(word)
 
 
-POD = {"metadata": {"name": "ingress-1"}, "spec": {"nodeName": "node1"}}
+POD = {"metadata": {"name": "ingress-1", "uid": "1"}, "spec": {"nodeName": "node1"}}
 DONE = {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
 
 
@@ -178,10 +178,10 @@ def test_who_is_in_trouble():
 
 
 def test_why_it_is_in_trouble():
-    mount = {"type": "Warning", "message": "hostPath type check failed: /x is not a file"}
-    normal = {"type": "Normal", "message": "Pulled image"}
-    assert _mounts.trouble(POD, [normal]) == ""
-    found = _mounts.trouble(POD, [mount, mount, normal])
+    mount = {"involvedObject": {"uid": "1"}, "message": "hostPath type check failed: /x is not a file"}
+    other = {"involvedObject": {"uid": "2"}, "message": "of another Pod"}
+    assert _mounts.trouble(POD, [other]) == ""
+    found = _mounts.trouble(POD, [mount, mount, other])
     assert found == "Pod ingress-1 on node node1: hostPath type check failed: /x is not a file"
     assert _mounts.hopeless(found)
     crashed = {
