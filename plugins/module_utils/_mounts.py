@@ -1,7 +1,7 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which files of the nodes a gateway's Pods have, and how far a rollout is. Pure: tables of cases test it."""
+"""Which files of extensions a gateway's Pods have, and how far a rollout is. Pure: tables of cases test it."""
 
 from __future__ import annotations
 
@@ -24,35 +24,66 @@ _NO_FILE = "hostPath type check failed"
 Object = dict[str, t.Any]
 
 
-def paths(extensions: list[dict[str, t.Any]]) -> list[str]:
+class File(t.NamedTuple):
+    """What a container has mounted under a path that never changes its code."""
+
+    path: str
+    #: the image that has it, in its topmost directory, and is mounted as a whole on a directory that is the file's own:
+    #: no runtime mounts a single file of one. Empty where it is on the node, under the same path.
+    image: str = ""
+
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self.path)
+
+    @property
+    def mount(self) -> str:
+        """Where its volume is mounted."""
+        return posixpath.dirname(self.path) if self.image else self.path
+
+    @property
+    def digest(self) -> str:
+        parsed = _retention.parse(self.name)
+        return parsed[1] if parsed else ""
+
+    @property
+    def volume(self) -> str:
+        """What its volume is called: of one path always the same."""
+        name = re.sub(r"[^a-z0-9]+", "-", self.name.rpartition("-")[0].lower()).strip("-")
+        return f"{_PREFIX}{name[:32].strip('-')}-{hashlib.sha256(self.path.encode()).hexdigest()[:16]}"
+
+    def source(self) -> Object:
+        if self.image:
+            return {"image": {"reference": self.image}}
+        return {"hostPath": {"path": self.path, "type": "File"}}
+
+    def __str__(self) -> str:
+        return f"{self.path} of the image {self.image}" if self.image else self.path
+
+
+def files(extensions: list[dict[str, t.Any]]) -> list[File]:
     """Read the option ``extensions``."""
-    found: list[str] = []
+    found: list[File] = []
     for index, item in enumerate(extensions):
         path, at = item["path"], f"extensions[{index}]"
         parsed = _retention.parse(posixpath.basename(path))
         if parsed is None or not path.startswith("/") or posixpath.normpath(path) != path:
-            expected = "an absolute path of a file NAME-SHA256.so, as the role envoy_extensions puts it on nodes"
+            expected = "an absolute path of a file NAME-SHA256.so, as the role envoy_extensions makes it"
             raise invalid(f"{at}.path", describe(path), expected)
         if item.get("sha256") not in (None, parsed[1]):
             raise invalid(f"{at}.sha256", str(item["sha256"]), f"{parsed[1]}, the digest in its path")
-        if path in found:
+        file = File(path, item.get("image") or "")
+        if file.image and f"{posixpath.basename(file.mount)}.so" != file.name:
+            expected = f"{file.mount}/{file.name[:-3]}/{file.name}, since the image takes a directory"
+            raise invalid(f"{at}.path", path, expected)
+        if any(path == other.path for other in found):
             raise invalid(f"{at}.path", f"{path} twice", "each once")
-        found.append(path)
+        found.append(file)
     return found
-
-
-def volume_name(path: str) -> str:
-    """What the volume of a file is called: of one path always the same."""
-    name = re.sub(r"[^a-z0-9]+", "-", posixpath.basename(path).rpartition("-")[0].lower()).strip("-")
-    return f"{_PREFIX}{name[:32].strip('-')}-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
 
 
 def _pod(deployment: Object) -> Object:
     return deployment["spec"]["template"]["spec"]
-
-
-def _volumes(deployment: Object) -> list[Object]:
-    return _pod(deployment).get("volumes") or []
 
 
 def container(deployment: Object, name: str) -> Object:
@@ -63,20 +94,25 @@ def container(deployment: Object, name: str) -> Object:
     return found[name]
 
 
-def ours(deployment: Object) -> list[str]:
-    """The files that the Pods have from this collection, in order."""
-    found = [(item["name"], (item.get("hostPath") or {}).get("path", "")) for item in _volumes(deployment)]
-    return [path for name, path in found if path and name == volume_name(path)]
+def ours(deployment: Object, name: str) -> list[File]:
+    """The files that a container has from this collection, in order."""
+    return [file for file, volume in _mounted(deployment, name) if volume == file.volume]
 
 
-def _mounted(deployment: Object, name: str) -> set[str]:
-    """The files that a container has at the path that they have on the node, whoever saw to it."""
-    sources = {item["name"]: (item.get("hostPath") or {}).get("path") for item in _volumes(deployment)}
-    mounts = container(deployment, name).get("volumeMounts") or []
-    return {item["mountPath"] for item in mounts if sources.get(item["name"]) == item["mountPath"]}
+def _mounted(deployment: Object, name: str) -> list[tuple[File, str]]:
+    """The files that a container has as :func:`manifest` mounts them, whoever saw to it, with the names of volumes."""
+    volumes = {item["name"]: item for item in _pod(deployment).get("volumes") or []}
+    found = []
+    for mount in container(deployment, name).get("volumeMounts") or []:
+        volume, path = volumes[mount["name"]], mount["mountPath"]
+        if image := (volume.get("image") or {}).get("reference"):
+            found.append((File(f"{path}/{posixpath.basename(path)}.so", image), mount["name"]))
+        elif (volume.get("hostPath") or {}).get("path") == path:
+            found.append((File(path), mount["name"]))
+    return found
 
 
-def plan(deployment: Object, name: str, wanted: list[str], named: t.Collection[str]) -> list[str]:
+def plan(deployment: Object, name: str, wanted: list[File], named: t.Collection[str]) -> list[File]:
     """Which files the Pods should have from this collection.
 
     Nothing is taken away for its own sake, since that ends Pods too: what is not needed any more goes when another file
@@ -86,23 +122,23 @@ def plan(deployment: Object, name: str, wanted: list[str], named: t.Collection[s
     :param wanted: files that the container has to have.
     :param named: digests of files that a filter names.
     """
-    before, mounted = ours(deployment), _mounted(deployment, name)
-    missing = [path for path in wanted if path not in mounted]
+    before, mounted = ours(deployment, name), {file for file, _volume in _mounted(deployment, name)}
+    missing = [file for file in wanted if file not in mounted]
     if not missing:
         return before
-    kept = [path for path in before if path not in missing and (path in wanted or _digest(path) in named)]
+    new = {file.path for file in missing}
+    kept = [file for file in before if file.path not in new and (file in wanted or file.digest in named)]
     return [*kept, *missing]
 
 
-def needed(deployment: Object, filters: t.Iterable[Object]) -> dict[str, str]:
-    """The files from this collection that a filter names, each with one of the EnvoyFilters."""
-    found = {}
+def needed(files: list[File], filters: t.Iterable[Object]) -> dict[str, str]:
+    """The paths of those that a filter names, each with one of the EnvoyFilters."""
+    found: dict[str, str] = {}
     for item in filters:
-        digests = named([item])
-        for path in ours(deployment):
-            if _digest(path) in digests:
-                where = item["metadata"]
-                found.setdefault(path, f"{where['namespace']}/{where['name']}")
+        digests, where = named([item]), item["metadata"]
+        for file in files:
+            if file.digest in digests:
+                found.setdefault(file.path, f"{where['namespace']}/{where['name']}")
     return found
 
 
@@ -114,12 +150,7 @@ def named(filters: t.Iterable[Object]) -> set[str]:
     return found
 
 
-def _digest(path: str) -> str:
-    parsed = _retention.parse(posixpath.basename(path))
-    return parsed[1] if parsed else ""
-
-
-def manifest(namespace: str, deployment: str, name: str, files: list[str]) -> Object:
+def manifest(namespace: str, deployment: str, name: str, files: list[File]) -> Object:
     """What of the Deployment is this collection's, for server-side apply. Everything else stays as it is.
 
     :param name: of the container.
@@ -127,8 +158,8 @@ def manifest(namespace: str, deployment: str, name: str, files: list[str]) -> Ob
     found: Object = {"apiVersion": VERSION, "kind": "Deployment"}
     found["metadata"] = {"name": deployment, "namespace": namespace}
     if files:
-        mounts = [{"name": volume_name(path), "mountPath": path, "readOnly": True} for path in files]
-        volumes = [{"name": volume_name(path), "hostPath": {"path": path, "type": "File"}} for path in files]
+        mounts = [{"name": file.volume, "mountPath": file.mount, "readOnly": True} for file in files]
+        volumes = [{"name": file.volume, **file.source()} for file in files]
         pod = {"containers": [{"name": name, "volumeMounts": mounts}], "volumes": volumes}
         found["spec"] = {"template": {"spec": pod}}
     return found
@@ -165,8 +196,8 @@ def unfinished(deployment: Object, pods: list[Object]) -> str:
     updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
     if updated < wanted:
         return f"{updated} of {wanted} Pods are new"
-    if min(available, updated) < wanted or status.get("unavailableReplicas", 0):
-        return f"{min(available, wanted)} of {wanted} Pods are available"
+    if unavailable := status.get("unavailableReplicas", 0) or max(wanted - available, 0):
+        return f"{unavailable} of its Pods {'is' if unavailable == 1 else 'are'} not available"
     left = len([pod for pod in pods if not _over(pod)]) - wanted
     return f"{left} Pods of before are left" if left > 0 else ""
 

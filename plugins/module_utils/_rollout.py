@@ -11,6 +11,7 @@ import typing as t
 from ansible_collections.moe.gateway.plugins.module_utils import _envoy_filter, _mounts
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._kubernetes import Api, Object, Place, Refused, failure
+from ansible_collections.moe.gateway.plugins.module_utils._mounts import File
 
 #: Seconds between two looks at a rollout, and between two looks at why it is late.
 _PAUSE = 0.2
@@ -18,8 +19,8 @@ _LOOK = 2.0
 
 
 class Outcome(t.NamedTuple):
-    before: list[str]
-    after: list[str]
+    before: list[File]
+    after: list[File]
     #: its Pods
     selector: dict[str, str]
     replicas: int
@@ -41,7 +42,7 @@ class Rollout:
         self.write = write
 
     def bring(
-        self, wanted: list[str], namespaces: t.Iterable[str], leaving: t.Collection[str], absent: bool
+        self, wanted: list[File], namespaces: t.Iterable[str], leaving: t.Collection[str], absent: bool
     ) -> Outcome:
         """Let the Pods have these files, or none from this collection.
 
@@ -50,12 +51,11 @@ class Rollout:
         """
         found = self._deployment()
         _mounts.check(found)
-        _mounts.container(found, self.container)
+        before = _mounts.ours(found, self.container)
         filters = [item for item in self._filters(namespaces) if _envoy_filter.carries(item) not in leaving]
-        before = _mounts.ours(found)
         if absent:
-            after: list[str] = []
-            if needed := _mounts.needed(found, filters):
+            after: list[File] = []
+            if needed := _mounts.needed(before, filters):
                 what = ", ".join(f"EnvoyFilter {name} names {path}" for path, name in needed.items())
                 raise Failure(
                     "in_use", f"state: {what}. Take the filter away first. Nothing has changed.", files=list(needed)
@@ -89,21 +89,21 @@ class Rollout:
         places = [Place(_envoy_filter.VERSION, _envoy_filter.PLURAL, name, "") for name in dict.fromkeys(namespaces)]
         return [item for place in places for item in self.api.items(place)]
 
-    def _apply(self, files: list[str], dry_run: bool = False) -> None:
+    def _apply(self, files: list[File], dry_run: bool = False) -> None:
         value = _mounts.manifest(self.place.namespace, self.place.name, self.container, files)
         try:
             self.api.apply(self.place, value, dry_run)
         except Refused as refused:
             raise failure("change", self.place, refused) from None
 
-    def _wait(self, files: list[str]) -> None:
+    def _wait(self, files: list[File]) -> None:
         """Until every Pod has these files, and no other is left; a ``Failure`` with the reasons if that is late."""
         deadline, looked = time.monotonic() + self.timeout, time.monotonic()
         while True:
             now = time.monotonic()
             try:
                 found = self._deployment()
-                if _mounts.ours(found) != files:
+                if set(_mounts.ours(found, self.container)) != set(files):
                     raise Failure("changed_meanwhile", f"Somebody else has changed {self.place} meanwhile.")
                 pods = self._pods(found)
                 late = _mounts.unfinished(found, pods)
@@ -137,14 +137,14 @@ class Rollout:
         )
         return sorted(filter(None, (_mounts.trouble(pod, events) for pod in _mounts.troubled(pods))))
 
-    def _undo(self, files: list[str], reason: Failure) -> Failure:
+    def _undo(self, files: list[File], reason: Failure) -> Failure:
         """Put back what was there, and return the failure to raise."""
         if reason.code == "changed_meanwhile":
             return reason
         details, what = dict(reason.details), ""
         try:
             self._apply(files)
-            details["restored"] = files
+            details["restored"] = list(map(str, files))
             self._wait(files)
             what = "The Pods have again what they had before."
         except Failure as second:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: istio_mounts
-short_description: Give the Pods of a gateway in Kubernetes the files of extensions that are on their nodes
+short_description: Give the Pods of a gateway in Kubernetes the files of extensions
 version_added: 0.2.0
 description:
-  - Mounts each file from the node (C(hostPath) of type C(File), read-only) at the path that it has there, and waits
-    until every Pod of the Deployment has it and no Pod without it is left.
+  - Mounts each file from the node (C(hostPath) of type C(File), read-only) at the path that it has there, or from an
+    image, and waits until every Pod of the Deployment has it and no Pod without it is left.
   - If the Pods don't come up, what they had before is put back and waited for, and the module fails with what the Pods
     and their events say.
   - Changes its own volumes and mounts alone, by server-side apply. All else in the Deployment stays as it is.
@@ -39,15 +39,25 @@ options:
     type: str
     default: istio-proxy
   extensions:
-    description: The files, as the role C(moe.gateway.envoy_extensions) puts them on nodes.
+    description: The files.
     type: list
     elements: dict
     default: []
     suboptions:
       path:
-        description: Where, on each node that may run such a Pod. The file is called C(NAME-SHA256.so).
+        description:
+          - Where the container has it, and without O(extensions[].image) each node that may run such a Pod.
+          - The file is called C(NAME-SHA256.so), as the role C(moe.gateway.envoy_extensions) puts it on hosts. Of an
+            image, it is in a directory C(NAME-SHA256), on which the image is mounted as a whole.
         type: path
         required: true
+      image:
+        description:
+          - An image that holds the file in its topmost directory, under that name. Nothing is needed on the nodes then.
+          - Kubernetes and the container runtime have to know volumes of images. Tested with Kubernetes 1.36 and
+            containerd 2.4.
+          - Name it by its digest (C(registry.example.com/extensions@sha256:...)), so that it never changes.
+        type: str
       sha256:
         description: The digest, which has to be the one in O(extensions[].path).
         type: str
@@ -161,7 +171,7 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     timeout, namespace, absent = params["timeout"], params["namespace"], params["state"] == "absent"
     if not 0.1 <= timeout <= 3600:
         raise invalid("timeout", f"{timeout:g}", "seconds from 0.1 to 3600")
-    wanted = _mounts.paths(params["extensions"])
+    wanted = _mounts.files(params["extensions"])
     api = _kubernetes.Api(params["kubeconfig"], params["context"], min(timeout, 30.0))
     rollout = Rollout(api, namespace, params["deployment"], params["container"], timeout, write)
     leaving = params["leaving_filters"]
@@ -170,16 +180,16 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     return {
         "changed": changed,
         "action": "rolled_out" if changed else "none",
-        "files": done.after,
-        "previous_files": done.before,
+        "files": list(map(str, done.after)),
+        "previous_files": list(map(str, done.before)),
         "selector": done.selector,
         "replicas": done.replicas,
         "gap": done.gap,
         "diff": {
             "before_header": f"files of {rollout.place}",
             "after_header": f"files of {rollout.place}",
-            "before": "".join(f"{path}\n" for path in done.before),
-            "after": "".join(f"{path}\n" for path in done.after),
+            "before": "".join(f"{file}\n" for file in done.before),
+            "after": "".join(f"{file}\n" for file in done.after),
         },
     }
 
@@ -201,7 +211,11 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"path": {"type": "path", "required": True}, "sha256": {"type": "str"}},
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "image": {"type": "str"},
+                    "sha256": {"type": "str"},
+                },
             },
             "filter_namespaces": {"type": "list", "elements": "str", "default": ["istio-system"]},
             "leaving_filters": {"type": "list", "elements": "str", "default": []},

@@ -181,6 +181,7 @@ class Pods:
         """The files that its Pods get from the collection."""
         pod = self.object()["spec"]["template"]["spec"]
         found = {one["name"]: one for one in pod["volumes"] if one["name"].startswith("moe-gateway-")}
+        found = {name: one for name, one in found.items() if "image" not in one}
         mounts = {one["name"]: one for one in pod["containers"][0]["volumeMounts"] if one["name"] in found}
         assert all(one["hostPath"]["type"] == "File" for one in found.values())
         assert all(mounts[name]["readOnly"] for name in found)
@@ -317,20 +318,23 @@ def test_a_file_that_a_node_lacks(pods: Pods, basic_auth: pathlib.Path, tmp_path
     assert pods.get(FOO) == 200
 
 
-def test_away_again(pods: Pods) -> None:
-    before, mounts = pods.theirs(), pods.mounts()
-    refused = pods.module(state="absent")
-    assert refused.code == "in_use"
-    assert f"EnvoyFilter {SYSTEM}/basic-auth names {pods.folder}" in refused["msg"]
-    away = {"istio_gateway_state": "absent", "extensions": False}
-    checked = pods.good("--check", **away)
-    assert checked.changed == 2, checked.output
-    assert (pods.mounts(), pods.get(FOO)) == (mounts, 200)
-    pods.good(**away)
-    assert (pods.mounts(), pods.get(FOO), pods.get()) == ([], 403, 403)
-    again = pods.good(**away)
+def test_a_file_of_an_image(pods: Pods, basic_auth: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    library = content_addressed(version(basic_auth, tmp_path, 4), tmp_path)
+    first, mounts = pods.names(), pods.mounts()
+    pods.cluster.node.load("localhost/extensions:1", {library.name: library}, ["/none"])
+    where = {"name": "basic_auth", "path": f"/extensions/{library.stem}/{library.name}"}
+    absent = pods.module(extensions=[{"path": where["path"], "image": "localhost/none:1"}], timeout=8)
+    assert absent.code == "not_rolled_out"
+    assert "localhost/none:1" in absent["msg"]
+    assert (pods.names(), pods.mounts()) == (first, mounts)
+
+    of_image = {"istio_gateway_extensions": [{**where, "image": "localhost/extensions:1"}], "extensions": False}
+    pods.good(**of_image)
+    volumes = pods.object()["spec"]["template"]["spec"]["volumes"]
+    assert [one["image"]["reference"] for one in volumes if "image" in one] == ["localhost/extensions:1"]
+    assert pods.get(FOO) == 200
+    again = pods.good(**of_image)
     assert again.changed == 0, again.output
-    assert pods.theirs() == before
 
 
 def test_what_is_refused_before_anything_changes(pods: Pods) -> None:
@@ -355,7 +359,10 @@ def test_what_is_refused_before_anything_changes(pods: Pods) -> None:
     ):
         output = pods.bad(**variables, extensions=False)
         assert message in output, output
-    assert f"deployment: found none at {SYSTEM}/other" in pods.module(deployment="other")["msg"]
+    assert (
+        f"deployment: found none at {SYSTEM}/other"
+        in pods.module(deployment="other", kubeconfig=str(pods.plane.kubeconfig))["msg"]
+    )
     assert "found other, expected one of the Deployment's: istio-proxy" in pods.module(container="other")["msg"]
     # Somebody else has another opinion of a field.
     theirs = {**listening["spec"]["servers"][0], "hosts": ["elsewhere.example.com"]}
@@ -385,3 +392,19 @@ def test_no_right_is_needed_in_vain(pods: Pods) -> None:
         pods.plane.api.apply(role)
     assert pods.names() == names
     wait_until(lambda: not pods.module(check=True, **absent).failed, "the rights are not back")
+
+
+def test_away_again(pods: Pods) -> None:
+    before, mounts = pods.theirs(), pods.mounts()
+    refused = pods.module(state="absent")
+    assert refused.code == "in_use"
+    assert f"EnvoyFilter {SYSTEM}/basic-auth names /" in refused["msg"]
+    away = {"istio_gateway_state": "absent", "extensions": False}
+    checked = pods.good("--check", **away)
+    assert checked.changed == 2, checked.output
+    assert (pods.mounts(), pods.get(FOO)) == (mounts, 200)
+    pods.good(**away)
+    assert (pods.mounts(), pods.get(FOO), pods.get()) == ([], 403, 403)
+    again = pods.good(**away)
+    assert again.changed == 0, again.output
+    assert pods.theirs() == before

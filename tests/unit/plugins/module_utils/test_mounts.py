@@ -9,10 +9,16 @@ import pytest
 
 from ansible_collections.moe.gateway.plugins.module_utils import _mounts
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure
+from ansible_collections.moe.gateway.plugins.module_utils._mounts import File
 
 
 def path(number, name="basic_auth", folder="/opt/envoy/extensions"):
     return f"{folder}/{name}-{number:064x}.so"
+
+
+def file(number, image=""):
+    own = path(number)
+    return File(f"{own[:-3]}/{own.rpartition('/')[2]}" if image else own, image)
 
 
 def deployment(*files, **spec):
@@ -46,11 +52,11 @@ def envoy_filter(text):
     ],
 )
 def test_plan(before, wanted, named, after):
-    found = deployment(*map(path, before))
+    found = deployment(*map(file, before))
     digests = [f"{number:064x}" for number in named]
-    assert _mounts.ours(found) == [path(number) for number in before]
-    plan = _mounts.plan(found, "istio-proxy", [path(number) for number in wanted], digests)
-    assert plan == [path(number) for number in after]
+    assert _mounts.ours(found, "istio-proxy") == list(map(file, before))
+    plan = _mounts.plan(found, "istio-proxy", list(map(file, wanted)), digests)
+    assert plan == list(map(file, after))
 
 
 def test_what_somebody_else_has_mounted_already_is_enough():
@@ -58,19 +64,35 @@ def test_what_somebody_else_has_mounted_already_is_enough():
     pod = found["spec"]["template"]["spec"]
     pod["volumes"].append({"name": "library", "hostPath": {"path": path(1), "type": "File"}})
     pod["containers"][0]["volumeMounts"].append({"name": "library", "mountPath": path(1)})
-    assert _mounts.plan(found, "istio-proxy", [path(1)], []) == []
-    assert _mounts.plan(found, "other", [path(1)], []) == [path(1)]
+    assert _mounts.plan(found, "istio-proxy", [file(1)], []) == []
+    assert _mounts.plan(found, "other", [file(1)], []) == [file(1)]
 
 
 def test_a_volume_without_its_mount_is_mounted():
-    found = deployment(path(1))
+    found = deployment(file(1))
     del found["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][1]
-    assert _mounts.plan(found, "istio-proxy", [path(1)], []) == [path(1)]
-    assert _mounts.ours(found) == [path(1)]
+    assert _mounts.plan(found, "istio-proxy", [file(1)], []) == [file(1)]
+
+
+def test_a_file_of_an_image():
+    image = "registry.example.com/extensions@sha256:0"
+    found = deployment(file(1, image))
+    assert _mounts.ours(found, "istio-proxy") == [file(1, image)]
+    assert _mounts.plan(found, "istio-proxy", [file(1, image)], []) == [file(1, image)]
+    # One path has one source, and one digest may have two paths.
+    assert _mounts.plan(found, "istio-proxy", [file(1, "elsewhere")], [f"{1:064x}"]) == [file(1, "elsewhere")]
+    assert _mounts.plan(found, "istio-proxy", [file(1)], [f"{1:064x}"]) == [file(1, image), file(1)]
+    pod = _mounts.manifest("a", "b", "c", [file(1, image)])["spec"]["template"]["spec"]
+    assert pod["volumes"][0]["image"] == {"reference": image}
+    assert pod["containers"][0]["volumeMounts"][0]["mountPath"] == path(1)[:-3]
+    item = {"path": path(1), "image": image}
+    with pytest.raises(Failure, match=r"path: found .*, expected .*/basic_auth-0+1/basic_auth-0+1.so, since"):
+        _mounts.files([item])
+    assert _mounts.files([{**item, "path": file(1, image).path}]) == [file(1, image)]
 
 
 def test_only_what_is_the_collections_is_applied():
-    whole = _mounts.manifest("istio-system", "ingress", "istio-proxy", [path(1)])
+    whole = _mounts.manifest("istio-system", "ingress", "istio-proxy", [file(1)])
     pod = whole["spec"]["template"]["spec"]
     (volume,), (container,) = pod["volumes"], pod["containers"]
     assert volume["hostPath"] == {"path": path(1), "type": "File"}
@@ -80,11 +102,11 @@ def test_only_what_is_the_collections_is_applied():
 
 @pytest.mark.parametrize("name", ["basic_auth", "A.b-c", "x" * 80, "9"])
 def test_names_of_volumes(name):
-    found = _mounts.volume_name(path(1, name))
+    found = File(path(1, name)).volume
     assert len(found) <= 63
     assert found.replace("-", "").isalnum()
     assert found == found.lower()
-    assert found != _mounts.volume_name(path(1, name, "/elsewhere"))
+    assert found != File(path(1, name, "/elsewhere")).volume
 
 
 @pytest.mark.parametrize(
@@ -96,20 +118,20 @@ def test_names_of_volumes(name):
         ({"path": path(1), "sha256": f"{2:064x}"}, r"extensions\[0\].sha256: found 0+2, expected 0+1"),
     ],
 )
-def test_paths(item, error):
+def test_files(item, error):
     with pytest.raises(Failure, match=error):
-        _mounts.paths([item])
+        _mounts.files([item])
 
 
-def test_paths_twice():
+def test_files_twice():
     item = {"path": path(1), "sha256": f"{1:064x}"}
-    assert _mounts.paths([item]) == [path(1)]
+    assert _mounts.files([item]) == [file(1)]
     with pytest.raises(Failure, match="twice"):
-        _mounts.paths([item, item])
+        _mounts.files([item, item])
 
 
 def test_what_filters_need():
-    found = deployment(path(1), path(2))
+    found = [file(1), file(2)]
     assert _mounts.needed(found, [envoy_filter({"library_path": path(2)})]) == {path(2): "istio-system/basic-auth"}
     assert _mounts.needed(found, [envoy_filter({})]) == {}
 
@@ -154,7 +176,8 @@ DONE = {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "available
         ({**DONE, "observedGeneration": 2}, 2, "has not taken it up"),
         ({}, 2, "has not taken it up"),
         ({**DONE, "updatedReplicas": 1}, 3, "1 of 2 Pods are new"),
-        ({**DONE, "availableReplicas": 1, "unavailableReplicas": 1}, 2, "1 of 2 Pods are available"),
+        ({**DONE, "availableReplicas": 1, "unavailableReplicas": 1}, 2, "1 of its Pods is not available"),
+        ({**DONE, "availableReplicas": 0}, 2, "2 of its Pods are not available"),
         ({**DONE, "replicas": 3, "availableReplicas": 3}, 3, "1 Pods of before are left"),
         (DONE, 3, "1 Pods of before are left"),
     ],
