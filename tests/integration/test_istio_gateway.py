@@ -20,9 +20,9 @@ import pytest
 import upstreams
 import yaml
 from cluster import ENVOY, Network, Node, missing
-from control_plane import SYSTEM, ControlPlane, Object, serving
+from control_plane import SYSTEM, ControlPlane, Object, envoy_filter, insertion, serving
 from plays import Play, Site
-from real import REPOSITORY, Result, content_addressed, request, run_module, wait_until
+from real import REPOSITORY, TYPE, Result, content_addressed, request, run_module, wait_until
 from test_collection import version
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"NOT RUN: a gateway in a Pod ({missing()})")
@@ -34,10 +34,11 @@ THEIRS = "what-somebody-else-keeps-secret"
 
 
 def documented() -> tuple[Object, Object]:
-    """The rights for filters, and those for Pods, with the name of this Deployment."""
+    """The rights for filters, and those for Pods, with the names that are used here."""
     page = (REPOSITORY / "docs" / "istio.md").read_text()
     blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     filters, pods = (block for block in blocks if block.get("kind") == "Role")
+    filters["rules"][2]["resourceNames"].append("moe-gateway.tutorial")
     pods["rules"][0]["resourceNames"] = ["ingress"]
     return filters, pods
 
@@ -129,7 +130,7 @@ class Pods:
                 "selector": {"matchLabels": gateway.labels},
                 # Pods share the node's network, and Envoys one port, so no probe could tell one from the other. It is
                 # time that lets a new one have its listener before the old one ends.
-                "minReadySeconds": 2,
+                "minReadySeconds": 3,
                 "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
                 "template": template,
             },
@@ -373,6 +374,36 @@ def test_what_is_refused_before_anything_changes(pods: Pods) -> None:
     changed = pods.good(extensions=False, istio_gateway_force_conflicts=True)
     assert changed.changed == 1, changed.output
     assert (pods.names(), pods.get(FOO)) == (names, 200)
+
+
+def test_an_envoy_filter_as_tutorials_have_it(pods: Pods) -> None:
+    """It becomes the filter that is meant. A stock Envoy has none for Go, so it is taken away again."""
+    value = {
+        "name": "envoy.filters.http.golang",
+        "typed_config": {
+            "@type": TYPE + "envoy.extensions.filters.http.golang.v3alpha.Config",
+            "library_id": "basic-auth",
+            "library_path": "/etc/envoy/basic-auth.so",
+            "plugin_name": "basic-auth",
+            "plugin_config": {
+                "@type": TYPE + "xds.type.v3.TypedStruct",
+                "value": {"username": "foo", "password": "${secret.foo}"},
+            },
+        },
+    }
+    patch = insertion()
+    patch["patch"]["value"] = value
+    item = {"name": "tutorial", "extension": "basic_auth"}
+    wrong = envoy_filter("basic-auth", [patch], {"istio": "other"})
+    both = pods.variables["istio_gateway_filters"]
+    output = pods.bad(istio_gateway_filters=[*both, {**item, "envoy_filter": wrong}], extensions=False)
+    assert "istio_gateway_filters[1].envoy_filter.spec.workloadSelector.labels.istio: found 'other'" in output, output
+    right = envoy_filter("basic-auth", [patch], {"istio": "ingressgateway"})
+    output = pods.bad(istio_gateway_filters=[*both, {**item, "envoy_filter": right}], extensions=False)
+    assert "refuses it" in output, output
+    assert "envoy.extensions.filters.http.golang.v3alpha.Config" in output, output
+    assert "The EnvoyFilter is gone again" in output, output
+    assert (pods.get(FOO), pods.get()) == (200, 401)
 
 
 def test_no_right_is_needed_in_vain(pods: Pods) -> None:
