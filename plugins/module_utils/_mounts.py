@@ -166,7 +166,9 @@ def manifest(namespace: str, deployment: str, name: str, files: list[File]) -> O
 
 
 def check(deployment: Object) -> None:
-    """Raise a ``Failure`` for a Deployment that no change would reach."""
+    """Raise a ``Failure`` for a Deployment that no change would reach, or whose Pods can't be told from others."""
+    if not selector(deployment) or deployment["spec"]["selector"].get("matchExpressions"):
+        raise invalid("deployment", "one that finds its Pods by expressions", "one that does by labels alone")
     if deployment["spec"].get("paused"):
         raise Failure("paused", "deployment: found it paused, expected one that rolls out. Resume it first.")
 

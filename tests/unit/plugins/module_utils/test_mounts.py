@@ -147,6 +147,14 @@ def test_a_paused_deployment():
         _mounts.check(deployment(paused=True))
 
 
+@pytest.mark.parametrize("more", [{"matchLabels": {}}, {"matchExpressions": [{"key": "a", "operator": "Exists"}]}])
+def test_pods_that_are_not_found_by_labels_alone(more):
+    found = deployment()
+    found["spec"]["selector"].update(more)
+    with pytest.raises(Failure, match="labels alone"):
+        _mounts.check(found)
+
+
 @pytest.mark.parametrize(
     ("spec", "word"),
     [
