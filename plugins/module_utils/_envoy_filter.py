@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.moe.gateway.plugins.module_utils import _engines
 from ansible_collections.moe.gateway.plugins.module_utils._engines import TYPE_PREFIX
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
-from ansible_collections.moe.gateway.plugins.module_utils._keys import describe
+from ansible_collections.moe.gateway.plugins.module_utils._keys import Mapping, describe
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
 
 VERSION = "networking.istio.io/v1alpha3"
@@ -208,9 +208,13 @@ def read(value: Object) -> Found | str:
     return Found(target, version, typed, type_name, canary)
 
 
+def carries(value: Object) -> str | None:
+    """The name of the filter, where this collection made the object, whatever became of it since."""
+    return (value["metadata"].get("annotations") or {}).get(ANNOTATION)
+
+
 def is_ours(value: Object) -> bool:
-    """Whether this collection made the object, whatever became of it since."""
-    return ANNOTATION in (value["metadata"].get("annotations") or {})
+    return carries(value) is not None
 
 
 def is_judged(warnings: t.Iterable[str]) -> bool:
@@ -234,3 +238,41 @@ def holds(dump: t.Any, version: Version) -> bool:
         url = dump.get("type_url", dump.get("typeUrl"))
         return isinstance(url, str) and url.startswith(nonce) or any(holds(item, version) for item in dump.values())
     return isinstance(dump, list) and any(holds(item, version) for item in dump)
+
+
+def handwritten(value: object, path: str, selector: dict[str, str] | None) -> tuple[str, Object]:
+    """The name and the configuration of the Go filter in an EnvoyFilter of the shape that tutorials have.
+
+    What would be lost is refused: where it goes, and to which gateways, is not taken from there.
+
+    :param path: where the object stands, for errors.
+    :param selector: the labels that its gateways have; ``None`` if they are not known yet.
+    """
+    whole = Mapping(value, path).only("apiVersion", "kind", "metadata", "spec")
+    whole.text("kind", pattern="EnvoyFilter", expected="EnvoyFilter")
+    spec = whole.mapping("spec").only("workloadSelector", "configPatches")
+    patches = spec.items("configPatches", at_least=1)
+    if len(patches) > 1:
+        raise invalid(spec.at("configPatches"), f"{len(patches)} patches", "one, which inserts the filter")
+    where, only = patches[0]
+    patch = Mapping(only, where).only("applyTo", "match", "patch")
+    patch.text("applyTo", pattern="HTTP_FILTER", expected="HTTP_FILTER")
+    match = patch.mapping("match", Mapping({}, patch.at("match"))).only("context", "listener")
+    match.text("context", "GATEWAY", "GATEWAY|ANY", "GATEWAY")
+    listener = match.mapping("listener", Mapping({}, match.at("listener"))).only("filterChain")
+    chain = listener.mapping("filterChain", Mapping({}, listener.at("filterChain"))).only("filter")
+    hcm = chain.mapping("filter", Mapping({}, chain.at("filter"))).only("name", "subFilter")
+    hcm.text("name", _HCM, re.escape(_HCM), _HCM)
+    router = hcm.mapping("subFilter", Mapping({}, hcm.at("subFilter"))).only("name")
+    router.text("name", _ROUTER, re.escape(_ROUTER), _ROUTER)
+    change = patch.mapping("patch").only("operation", "value")
+    change.text("operation", pattern="INSERT_BEFORE|INSERT_FIRST", expected="INSERT_BEFORE")
+    typed = change.mapping("value").only("name", "typed_config").mapping("typed_config")
+    golang = TYPE_PREFIX + _engines.GOLANG
+    typed.text("@type", pattern=re.escape(golang), expected=golang)
+    labels = spec.mapping("workloadSelector", Mapping({}, spec.at("workloadSelector"))).only("labels")
+    for key, text in labels.mapping("labels", Mapping({}, labels.at("labels"))).value.items():
+        if selector is not None and selector.get(key) != text:
+            raise invalid(labels.at(f"labels.{key}"), describe(text), f"a label of the gateway: {selector}")
+    name = whole.mapping("metadata").text("name")
+    return name, {key: item for key, item in typed.value.items() if key != "library_path"}

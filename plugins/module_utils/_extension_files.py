@@ -31,6 +31,11 @@ def there(directory: str) -> list[Kept]:
     return found
 
 
+def directories(paths: t.Iterable[str]) -> list[str]:
+    """Those in whose place an empty directory is, sorted: nothing is lost with it."""
+    return sorted(path for path in paths if os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path))
+
+
 def named(store: Store, others: t.Iterable[str]) -> set[str]:
     """The digests that any revision names which is in service or kept, and any other file that Envoy starts from."""
     found: set[str] = set()

@@ -58,6 +58,9 @@ class Place(t.NamedTuple):
     def path(self) -> str:
         return f"{self.folder}/{self.name}"
 
+    def __str__(self) -> str:
+        return f"{self.plural} {self.namespace}/{self.name}".rstrip("/")
+
     @property
     def folder(self) -> str:
         inside = f"/namespaces/{self.namespace}" if self.namespace else ""
@@ -112,7 +115,17 @@ class Api:
         except Refused as refused:
             if refused.status == 404:
                 return None
-            raise _failure("read", place, refused) from None
+            raise failure("read", place, refused) from None
+
+    def items(self, place: Place, **selectors: str) -> list[Object]:
+        """All that is where ``place`` is, whatever its name.
+
+        :param selectors: such as ``labelSelector="app=gateway"``.
+        """
+        try:
+            return self._request("GET", place.folder, query=selectors).object["items"]
+        except Refused as refused:
+            raise failure("list", place, refused) from None
 
     def apply(self, place: Place, value: Object, dry_run: bool = False) -> Reply:
         """Server-side apply of our fields, also of those that somebody else has changed meanwhile."""
@@ -133,7 +146,7 @@ class Api:
             self._request("DELETE", place.path)
         except Refused as refused:
             if refused.status != 404:
-                raise _failure("delete", place, refused) from None
+                raise failure("delete", place, refused) from None
 
     def _request(
         self,
@@ -183,9 +196,9 @@ def _cause(error: Exception) -> str:
     return " ".join(str(getattr(reason, "strerror", None) or reason).split())
 
 
-def _failure(verb: str, place: Place, refused: Refused) -> Failure:
-    what = f"{place.plural} {place.namespace}/{place.name}"
+def failure(verb: str, place: Place, refused: Refused) -> Failure:
+    """What to raise where the API server said no."""
     code = "api_forbidden" if refused.status in (401, 403) else "api_refused"
     return Failure(
-        code, f"The Kubernetes API does not let this {verb} {what}: {refused.message}.", status=refused.status
+        code, f"The Kubernetes API does not let this {verb} {place}: {refused.message}.", status=refused.status
     )

@@ -83,6 +83,13 @@ missing:
   returned: success
   type: list
   elements: str
+directories:
+  description:
+    - Those of RV(missing) in whose place an empty directory is. A kubelet makes one where a Pod starts that mounts a
+      file without a type, and the file is not there.
+  returned: success
+  type: list
+  elements: str
 surplus:
   description: Paths of the files with a name of ours that O(files) does not have, used or not.
   returned: success
@@ -120,7 +127,9 @@ def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     path = os.path.realpath(params["path"])
     if params["keep"] < 0:
         raise invalid("keep", str(params["keep"]), "a number of files, 0 or more")
-    missing = _placement.missing(params["files"], None, None, "files")
+    directories = _extension_files.directories(file["path"] for file in params["files"])
+    files = [file for file in params["files"] if file["path"] not in directories]
+    missing = directories + _placement.missing(files, None, None, "files")
     wanted = {os.path.basename(file["path"]) for file in params["files"]}
     unused: list[str] = []
     with contextlib.ExitStack() as stack:
@@ -135,6 +144,7 @@ def run(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
     return {
         "changed": bool(collected),
         "missing": missing,
+        "directories": directories,
         "surplus": _extension_files.surplus(path, wanted) if store is not None else [],
         "unused": unused,
         "platform": _placement.platform(),

@@ -128,13 +128,12 @@ def libraries(program: pathlib.Path) -> list[pathlib.Path]:
     return [pathlib.Path(name) for name in re.findall(r"(/\S+) \(0x", done.stdout)]
 
 
-def write_image(archive: pathlib.Path, name: str, program: pathlib.Path, command: list[str]) -> None:
-    """A docker archive with one program of this machine and what it is linked to."""
+def write_image(archive: pathlib.Path, name: str, files: dict[str, pathlib.Path], command: list[str]) -> None:
+    """A docker archive with files of this machine."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w", dereference=True) as tar:
-        tar.add(program, command[0].lstrip("/"))
-        for library in libraries(program):
-            tar.add(library, str(library).lstrip("/"))
+        for path, file in files.items():
+            tar.add(file, path.lstrip("/"))
     digest = f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"
     machine = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
     config = {"architecture": machine, "os": "linux", "config": {"Entrypoint": command}}
@@ -295,8 +294,8 @@ SystemdCgroup = false
         self.manager.start(lambda: self._has_account("default"))
         self.scheduler.start(lambda: True)
         self.containerd.start(self.socket.exists)
-        self.load(PAUSE, pathlib.Path(shutil.which("sleep") or ""), ["/sleep", "infinity"])
-        self.load(ENVOY, envoy_binary(), ["/envoy"])
+        self.load_program(PAUSE, pathlib.Path(shutil.which("sleep") or ""), ["/sleep", "infinity"])
+        self.load_program(ENVOY, envoy_binary(), ["/envoy"])
         self.kubelet.start(self.ready)
 
     def _has_account(self, namespace: str) -> bool:
@@ -304,10 +303,14 @@ SystemdCgroup = false
         account["metadata"]["namespace"] = namespace
         return self.plane.api.get(account) is not None
 
-    def load(self, name: str, program: pathlib.Path, command: list[str]) -> None:
+    def load_program(self, name: str, program: pathlib.Path, command: list[str]) -> None:
+        """Put an image onto the node that has one program of this machine and what it is linked to."""
+        self.load(name, {command[0]: program, **{str(path): path for path in libraries(program)}}, command)
+
+    def load(self, name: str, files: dict[str, pathlib.Path], command: list[str]) -> None:
         """Put an image onto the node."""
         archive = self.root / "image.tar"
-        write_image(archive, name, program, command)
+        write_image(archive, name, files, command)
         words = ["--address", self.socket, "--namespace", "k8s.io", "images", "import", "--local"]
         done = subprocess.run(
             self.network.inside(BUILT / "bin" / "ctr", *words, "--snapshotter", "native", archive),

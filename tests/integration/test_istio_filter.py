@@ -484,7 +484,7 @@ def test_the_rights_that_are_documented(one: Story) -> None:
     (role,) = [
         found
         for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-        if (found := yaml.safe_load(text)).get("rules")
+        if (found := yaml.safe_load(text)).get("rules") and found["metadata"]["name"] == "moe-gateway"
     ]
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",

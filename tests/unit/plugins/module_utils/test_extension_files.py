@@ -184,3 +184,14 @@ def test_files_that_end_during_a_look_are_no_failure(host, monkeypatch):
 
     monkeypatch.setattr(_files.Files, "read", vanishing)
     assert host.run(collect=False)["unused"] == [str(old)]
+
+
+def test_an_empty_directory_in_place_of_a_file_is_named(host):
+    gone = host.put("gone")
+    gone.unlink()
+    gone.mkdir()
+    found = host.run(gone)
+    assert (found["missing"], found["directories"]) == ([str(gone)], [str(gone)])
+    (gone / "somebody's").touch()
+    with pytest.raises(Failure, match="found something other than a file"):
+        host.run(gone)
