@@ -59,7 +59,8 @@ class Place(t.NamedTuple):
         return f"{self.folder}/{self.name}"
 
     def __str__(self) -> str:
-        return f"{self.plural} {self.namespace}/{self.name}".rstrip("/")
+        inside = "/".join(part for part in (self.namespace, self.name) if part)
+        return f"{self.plural} {inside}".rstrip()
 
     @property
     def folder(self) -> str:
@@ -106,7 +107,7 @@ class Api:
         except Refused as refused:
             if refused.status == 404:
                 return {}
-            raise _failure("read", Place(version, "kinds", "", ""), refused) from None
+            raise failure("read", Place(version, "kinds", "", ""), refused) from None
         return {item["kind"]: (item["name"], item["namespaced"]) for item in found if "/" not in item["name"]}
 
     def get(self, place: Place) -> Object | None:
