@@ -189,11 +189,15 @@ class Waiting:
         """What is known of it, and whether nothing has changed there for long."""
         key, ack = _key(proxy), _ack(proxy, self.gateways.type)
         watch = self._watches.get(key, _sync.Watch())
-        if not watch.first and ack.push > watch.without and self._sent_since(proxy, self.gateways.type):
+        seen = watch
+        if not watch.first and watch.may_have(ack) and self._sent_since(proxy, self.gateways.type):
             # Later than the acknowledgement that it is held against: so no push is thought older than it is.
             found = self.gateways.dump(proxy)
-            watch = watch.seen(_sync.dump(found, self.version)) if found is not None else watch
-        self._watches[key] = watch
+            seen = watch.seen(_sync.dump(found, self.version), ack.sent) if found is not None else watch
+        self._watches[key] = seen
+        # One that has got another listener may just have asked for the filter by another name, and what it was sent
+        # before would be taken for the answer: that is there at the next look.
+        watch = watch if self._sent_since(proxy, _sync.LDS) else seen
         state, since = self._seen.get(key, (None, 0.0))
         if state != (ack, watch):
             since = time.monotonic()

@@ -8,6 +8,9 @@ Upstream: ``SyncStatus``, ``AdsClients`` and ``connectionConfigDump`` in istiod'
 istiod numbers its pushes. The nonce of whatever it sends begins with the number of the push that sent it, and the
 ``config_dump`` of a gateway tells the number of the last push that began for it together with what that push is made
 of. So a gateway runs a revision once it has acknowledged something of a push that is made of that revision.
+
+Of extension configurations, a push and its dump have only what the gateway has asked for by name, which for a new name
+it does once it has got the listener. The answer to that has the number of the same push and another UUID.
 """
 
 from __future__ import annotations
@@ -120,15 +123,24 @@ def _pushes(tree: t.Any) -> t.Iterator[int]:
 class Watch(t.NamedTuple):
     """What is known of one gateway while a revision is on its way to it."""
 
-    #: the highest push that is known not to have it
+    #: the highest push that is known not to have it, in what was asked for then
     without: int = 0
+    #: the nonce of what had been sent last, when that was known
+    stale: str = ""
     #: the lowest push that is known to have it; 0 for none
     first: int = 0
 
-    def seen(self, found: Dump) -> Watch:
+    def seen(self, found: Dump, sent: str) -> Watch:
+        """:param sent: the nonce of what had been sent last, before the dump was taken."""
         if not found.holds:
-            return self._replace(without=max(self.without, found.push), first=0)
+            return Watch(max(self.without, found.push), sent)
         return self._replace(first=min(self.first, found.push) if self.first else found.push)
+
+    def may_have(self, ack: Ack) -> bool:
+        """Whether what was sent last may have it."""
+        if ack.push == self.without and self.first in (0, self.without):
+            return ack.sent not in ("", self.stale)
+        return ack.push > self.without
 
 
 def judge(ack: Ack, watch: Watch, settled: bool) -> str:
@@ -137,7 +149,7 @@ def judge(ack: Ack, watch: Watch, settled: bool) -> str:
     :param settled: nothing of this gateway has changed for long. Where the push that brought the revision went by
         unseen, and later ones had nothing to send, that is how it is told from one that is still sending.
     """
-    fresh = ack.push > watch.without and watch.first > 0
+    fresh = watch.first > 0 and watch.may_have(ack)
     if fresh and ack.error:
         return "refused"
     if fresh and ack.is_acked and (ack.push >= watch.first or settled):

@@ -18,6 +18,10 @@ def nonce(push, rest="42e5ac8e-0d1b-4e8f-8d75-8b6d2a0f6a11"):
     return f"2030-01-31T12:00:00Z/{push}{rest}"
 
 
+#: Of push 5 too, but to another request.
+ANSWER = nonce(5, "00000000-0d1b-4e8f-8d75-8b6d2a0f6a11")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -101,9 +105,10 @@ def test_what_a_push_is_made_of():
 
 
 def watch(*dumps):
+    """:param dumps: each after what had been sent last then, if that is not of the same push."""
     found = Watch()
-    for item in dumps:
-        found = found.seen(Dump(*item))
+    for push, holds, *sent in dumps:
+        found = found.seen(Dump(push, holds), *(sent or [nonce(push)]))
     return found
 
 
@@ -129,6 +134,14 @@ def watch(*dumps):
         (Ack(nonce(4), nonce(4), ""), [(4, False), (6, True)], True, "waiting"),
         # One that connected meanwhile.
         (Ack(nonce(6), nonce(6), ""), [(6, True)], False, "done"),
+        # Push 5 had it not in what was asked for then; since then it was asked for, and answered.
+        (Ack(ANSWER, nonce(5), ""), [(5, False), (5, True)], False, "waiting"),
+        (Ack(ANSWER, ANSWER, ""), [(5, False), (5, True)], False, "done"),
+        (Ack(ANSWER, nonce(5), "no such key"), [(5, False), (5, True)], False, "refused"),
+        (Ack(ANSWER, ANSWER, ""), [(5, False, nonce(4)), (5, True)], False, "done"),
+        (Ack(nonce(5), nonce(5), ""), [(5, False), (5, True)], True, "waiting"),
+        # What has it is a later push, of which nothing was sent yet.
+        (Ack(nonce(5), nonce(5), ""), [(5, False, nonce(4)), (6, True)], True, "waiting"),
         # It had it and has it no more: somebody else changed it.
         (Ack(nonce(6), nonce(6), ""), [(4, False), (5, True), (6, False)], True, "waiting"),
     ],
