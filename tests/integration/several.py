@@ -51,14 +51,21 @@ class Fleet(t.NamedTuple):
 
 @contextlib.contextmanager
 def gateways(
-    extension: pathlib.Path, folder: pathlib.Path, names: list[str], **others: dict[str, t.Any]
+    extension: pathlib.Path,
+    folder: pathlib.Path,
+    names: list[str],
+    own: dict[str, dict[str, t.Any]] | None = None,
+    **others: dict[str, t.Any],
 ) -> t.Iterator[Fleet]:
-    """:param others: more hosts, each with what sets it apart from the first of the gateways."""
+    """:param own: variables of some of the gateways.
+    :param others: more hosts, each with what sets it apart from the first of the gateways.
+    """
     with contextlib.ExitStack() as stack:
         sites = {}
         for name in names:
             sites[name] = Site(extension)
             sites[name].variables["envoy_filters_secrets"] = {"foo_password": PASSWORD}
+            sites[name].variables.update((own or {}).get(name, {}))
             stack.callback(sites[name].remove)
         hosts = {name: site.variables for name, site in sites.items()}
         more = {name: {**sites[names[0]].variables, **variables} for name, variables in others.items()}
