@@ -46,7 +46,7 @@ test-units: setup-test ## Run the unit tests on every Python from 3.9 on that th
 	$(PYTHON) tools/ansible_test.py units
 
 test-integration: extension extension-portable control-plane setup-test ## Run the integration tests against a real Envoy
-	$(PYTHON) -m pytest tests/integration
+	$(PYTHON) -m pytest tests/integration --numprocesses 2
 
 # One scenario alone needs no control plane, unless it is that of Istio.
 molecule: $(if $(SCENARIO),$(patsubst istio,control-plane,$(filter istio,$(SCENARIO))),control-plane)

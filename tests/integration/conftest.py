@@ -14,6 +14,19 @@ import pytest
 import upstreams
 from control_plane import ControlPlane
 from real import REPOSITORY, RealGateway
+from xdist.scheduler import LoadScopeScheduling
+
+
+class ByFile(LoadScopeScheduling):
+    """For each file one process, and one for all that need a control plane, so that it is started once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "control plane" if "control_plane" in (REPOSITORY / file).read_text() else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: t.Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture
