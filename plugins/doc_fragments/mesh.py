@@ -13,6 +13,9 @@ options:
     description:
       - The URL of every istiod that a gateway can be connected to, with the port that serves C(/debug) and C(/metrics),
         which is 15014 unless istiod's C(--monitoringAddr) says otherwise.
+      - Or V(pods://NAMESPACE/LABELS), such as V(pods://istio-system/app=istiod), for istiods in Kubernetes. Each Pod
+        that runs with these labels is asked over the Kubernetes API, as by C(kubectl port-forward), which needs no
+        token. C(:PORT) may follow.
       - A gateway is connected to one of them. One that does not answer is left out while another does.
     type: list
     elements: str
@@ -20,11 +23,19 @@ options:
   istiod_token:
     description:
       - A token of a service account of istiod's own namespace, for the header C(Authorization).
-      - istiod asks for one wherever a request does not come from its own host.
+      - istiod asks for one wherever a request does not come from its own host. It is not sent to a C(pods://).
     type: str
   istiod_ca_file:
     description: Certificates to trust where O(istiods) is C(https), as a path. Default is the system's.
     type: path
+  kubeconfig:
+    description:
+      - The way to the Kubernetes API that istiod reads from.
+      - Default is what C(KUBECONFIG) names, or C(~/.kube/config).
+    type: path
+  context:
+    description: Which of its contexts. Default is its current one.
+    type: str
 """
 
     CHANGE = r"""
@@ -57,14 +68,6 @@ options:
       - A program C(istioctl) of istiod's version, which judges the EnvoyFilter where the API server does not ask
         istiod's webhook.
     type: path
-  kubeconfig:
-    description:
-      - The way to the Kubernetes API that istiod reads from.
-      - Default is what C(KUBECONFIG) names, or C(~/.kube/config).
-    type: path
-  context:
-    description: Which of its contexts. Default is its current one.
-    type: str
   timeout:
     description:
       - Seconds to wait for each answer, and for all gateways to acknowledge.

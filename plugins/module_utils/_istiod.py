@@ -15,24 +15,24 @@ import urllib.parse
 from ansible_collections.moe.gateway.plugins.module_utils import _sync
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._keys import describe
+from ansible_collections.moe.gateway.plugins.module_utils._kubernetes import Api, Place, Refused, failure
 
 _REJECTS = r"^pilot_total_xds_rejects\{([^}]*)\} ([0-9.e+]+)$"
+#: Istiods in Pods: their namespace, their labels, their port.
+_PODS = r"pods://(?P<namespace>[a-z0-9-]+)/(?P<labels>[^:/?#\s]+=[^:?#\s]+)(?::(?P<port>\d{1,5}))?"
+_PORT = 15014
 
 
 class Istiod:
-    """:param url: of the port that serves ``/debug`` and ``/metrics``, such as ``http://127.0.0.1:15014``."""
+    """:param url: names it, in results and in errors.
 
-    def __init__(self, url: str, token: str | None, ca_file: str | None, timeout: float) -> None:
+    :param connection: to the port that serves ``/debug`` and ``/metrics``. It stays open: a wait asks again and again.
+    """
+
+    def __init__(self, url: str, connection: http.client.HTTPConnection, token: str | None = None) -> None:
         self.url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        parts = urllib.parse.urlsplit(self.url)
-        # It stays open: a wait asks again and again.
-        self._connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=ca_file)
-            self._connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=context)
-        else:
-            self._connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
+        self._connection = connection
 
     def proxies(self) -> list[_sync.Proxy]:
         return _sync.proxies(self.url, self._json("/debug/syncz") or [], self._json("/debug/adsz") or {})
@@ -98,12 +98,62 @@ class Istiod:
         raise http.client.RemoteDisconnected("it closes connections")
 
 
-def istiods(urls: list[str], token: str | None, ca_file: str | None, timeout: float) -> list[Istiod]:
-    """Read the option ``istiods``."""
+class _ToPod(http.client.HTTPConnection):
+    """Through the Kubernetes API, so to istiod a request comes from its own host, and needs no token."""
+
+    def __init__(self, api: Api, pod: Place, port: int) -> None:
+        super().__init__("localhost", port)
+        self._api = api
+        self._pod = pod
+
+    def connect(self) -> None:
+        try:
+            self.sock = self._api.forward(self._pod, self.port)
+        except Refused as refused:
+            if refused.status in (401, 403):
+                raise failure("forward a port of", self._pod, refused) from None
+            # A Pod that is gone is as good as one that does not answer.
+            raise ConnectionError(f"no port of the Pod can be forwarded: {refused.message}") from None
+
+
+def istiods(
+    urls: list[str], token: str | None, ca_file: str | None, timeout: float, api: t.Callable[[], Api]
+) -> list[Istiod]:
+    """Read the option ``istiods``.
+
+    :param api: the Kubernetes API; called only where an istiod is reached by it.
+    """
     for index, url in enumerate(urls):
         parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
-            raise invalid(f"istiods[{index}]", describe(url), "a URL such as http://127.0.0.1:15014")
+        plain = parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")
+        if not plain and not re.fullmatch(_PODS, url):
+            expected = "a URL such as http://127.0.0.1:15014, or pods://istio-system/app=istiod"
+            raise invalid(f"istiods[{index}]", describe(url), expected)
     if not urls:
         raise invalid("istiods", "none", "the URL of each istiod that a gateway can be connected to")
-    return [Istiod(url, token, ca_file, timeout) for url in urls]
+    found = []
+    for index, url in enumerate(urls):
+        pods = re.fullmatch(_PODS, url)
+        if pods:
+            its = _in_pods(api(), pods["namespace"], pods["labels"], int(pods["port"] or _PORT))
+            if not its:
+                raise Failure("istiod_down", f"istiods[{index}]: found no Pod that runs, expected one or more: {url}")
+            found += its
+        else:
+            found.append(Istiod(url, _to_url(url, ca_file, timeout), token))
+    return found
+
+
+def _in_pods(api: Api, namespace: str, labels: str, port: int) -> list[Istiod]:
+    place = Place("v1", "pods", namespace, "")
+    pods = api.items(place, labelSelector=labels, fieldSelector="status.phase=Running")
+    names = sorted(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"])
+    return [Istiod(f"pods://{namespace}/{name}", _ToPod(api, place._replace(name=name), port)) for name in names]
+
+
+def _to_url(url: str, ca_file: str | None, timeout: float) -> http.client.HTTPConnection:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=ca_file)
+        return http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=context)
+    return http.client.HTTPConnection(parts.netloc, timeout=timeout)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import email.utils
 import json
+import re
+import socket
 import time
 import traceback
 import typing as t
@@ -148,6 +150,21 @@ class Api:
         except Refused as refused:
             if refused.status != 404:
                 raise failure("delete", place, refused) from None
+
+    def forward(self, pod: Place, port: int) -> socket.socket:
+        """A connection to a port of a Pod, from within: to what listens there, it comes from its own host."""
+        # Takes long to import, and few need it.
+        from kubernetes.stream import portforward
+
+        core = kubernetes.client.CoreV1Api(self._client)
+        try:
+            opened = portforward(core.connect_get_namespaced_pod_portforward, pod.name, pod.namespace, ports=str(port))
+        except kubernetes.client.ApiException as error:
+            status = re.search(r"Handshake status (\d+)", str(error.reason))
+            raise Refused(int(status[1]) if status else 0, " ".join(str(error.reason).split())[:200]) from None
+        connection = opened.socket(port)
+        connection.settimeout(self.timeout)
+        return connection
 
     def _request(
         self,

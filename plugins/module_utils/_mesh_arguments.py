@@ -20,6 +20,8 @@ ISTIODS: dict[str, t.Any] = {
     "istiods": {"type": "list", "elements": "str", "required": True},
     "istiod_token": {"type": "str", "no_log": True},
     "istiod_ca_file": {"type": "path"},
+    "kubeconfig": {"type": "path"},
+    "context": {"type": "str"},
 }
 
 #: See the doc fragment ``moe.gateway.mesh.change``.
@@ -32,8 +34,6 @@ OPTIONS: dict[str, t.Any] = {
     "secrets": {"type": "raw", "default": {}, "no_log": True},
     "probe": _options.PROBE,
     "istioctl": {"type": "path"},
-    "kubeconfig": {"type": "path"},
-    "context": {"type": "str"},
     "timeout": {"type": "float", "default": 30.0},
     "keep": {"type": "int", "default": 5},
     "origin": _options.ORIGIN,
@@ -50,8 +50,8 @@ def mesh(params: dict[str, t.Any], write: bool) -> Mesh:
     if least < 0:
         raise invalid("min_gateways", str(least), "a number of gateways")
     filter_kind(params["name"])
-    sources = istiods(params["istiods"], params["istiod_token"], params["istiod_ca_file"], timeout)
     api = _kubernetes.Api(params["kubeconfig"], params["context"], timeout)
+    sources = istiods(params["istiods"], params["istiod_token"], params["istiod_ca_file"], timeout, lambda: api)
     origin = {key: text for key, text in params["origin"].items() if text}
     return Mesh(api, sources, params["istioctl"], timeout, keep, write, origin)
 

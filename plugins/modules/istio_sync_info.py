@@ -13,6 +13,8 @@ version_added: 0.2.0
 description:
   - Reads the debug pages of one or several istiods. Changes nothing.
   - Can wait until every gateway has acknowledged all that it was sent, or a filter's revision in it.
+requirements:
+  - kubernetes (the Python library), on the host that runs the module, for istiods in Kubernetes
 options:
   namespace:
     description: Only gateways of this namespace.
@@ -125,9 +127,9 @@ failure:
 import time
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.moe.gateway.plugins.module_utils import _mesh_arguments, _sync
+from ansible_collections.moe.gateway.plugins.module_utils import _kubernetes, _mesh_arguments, _sync
 from ansible_collections.moe.gateway.plugins.module_utils._failure import Failure, conclude, invalid
 from ansible_collections.moe.gateway.plugins.module_utils._istiod import Istiod, istiods
 from ansible_collections.moe.gateway.plugins.module_utils._revision import Version
@@ -143,13 +145,21 @@ def run(params: dict[str, t.Any]) -> dict[str, t.Any]:
         raise invalid("version", repr(params["version"]), "a version that istio_filter has returned")
     if not 0 <= params["timeout"] <= 3600:
         raise invalid("timeout", f"{params['timeout']:g}", "seconds from 0 to 3600")
-    sources = istiods(params["istiods"], params["istiod_token"], params["istiod_ca_file"], _ANSWER)
+    sources = istiods(
+        params["istiods"], params["istiod_token"], params["istiod_ca_file"], _ANSWER, lambda: _api(params)
+    )
     deadline = time.monotonic() + params["timeout"]
     while True:
         found = _look(sources, params["namespace"], params["workload_selector"], version)
         if found["reached"] or time.monotonic() >= deadline:
             return {"changed": False, **found}
         time.sleep(_PAUSE)
+
+
+def _api(params: dict[str, t.Any]) -> _kubernetes.Api:
+    if _kubernetes.KUBERNETES_ERROR:
+        raise Failure("invalid_option", f"istiods: pods:// needs a library. {missing_required_lib('kubernetes')}")
+    return _kubernetes.Api(params["kubeconfig"], params["context"], _ANSWER)
 
 
 def _look(

@@ -20,7 +20,7 @@ import pytest
 import upstreams
 import yaml
 from cluster import ENVOY, Network, Node, missing
-from control_plane import SYSTEM, ControlPlane, Object, envoy_filter, insertion, serving
+from control_plane import BUILT, SYSTEM, ControlPlane, Istiod, Object, envoy_filter, insertion, serving
 from plays import Play, Site
 from real import REPOSITORY, TYPE, Result, content_addressed, request, run_module, wait_until
 from test_collection import version
@@ -33,14 +33,14 @@ WHO = "deployer"
 THEIRS = "what-somebody-else-keeps-secret"
 
 
-def documented() -> tuple[Object, Object]:
-    """The rights for filters, and those for Pods, with the names that are used here."""
+def documented() -> tuple[Object, Object, Object]:
+    """The rights for filters, for istiods in Pods, and for Pods of gateways, with the names that are used here."""
     page = (REPOSITORY / "docs" / "istio.md").read_text()
     blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
-    filters, pods = (block for block in blocks if block.get("kind") == "Role")
-    filters["rules"][2]["resourceNames"].append("moe-gateway.tutorial")
+    filters, istiods, pods = (block for block in blocks if block.get("kind") == "Role")
+    filters["rules"][2]["resourceNames"] += ["moe-gateway.tutorial", "moe-gateway.second"]
     pods["rules"][0]["resourceNames"] = ["ingress"]
-    return filters, pods
+    return filters, istiods, pods
 
 
 def binding(role: Object) -> Object:
@@ -63,7 +63,8 @@ class Cluster(t.NamedTuple):
 def cluster(built: None) -> t.Iterator[Cluster]:
     with Network() as network, ControlPlane(network.machine) as plane, Node(plane, network) as node:
         plane.validate(plane.istiod())
-        for role in documented():
+        filters, _istiods, pods = documented()
+        for role in (filters, pods):
             plane.api.apply(role, binding(role))
         yield Cluster(network, plane, node)
 
@@ -410,7 +411,7 @@ def test_an_envoy_filter_as_tutorials_have_it(pods: Pods) -> None:
 
 def test_no_right_is_needed_in_vain(pods: Pods) -> None:
     """All tests have those that are documented. Without one of them it is refused, and nothing has changed."""
-    _filters, role = documented()
+    *_others, role = documented()
     names = pods.names()
     absent = {"extensions": [{"path": f"{pods.folder}/basic_auth-{'0' * 64}.so"}]}
     try:
@@ -425,6 +426,88 @@ def test_no_right_is_needed_in_vain(pods: Pods) -> None:
         pods.plane.api.apply(role)
     assert pods.names() == names
     wait_until(lambda: not pods.module(check=True, **absent).failed, "the rights are not back")
+
+
+def istiod_in_a_pod(cluster: Cluster) -> tuple[Istiod, Object]:
+    """One as Istio's chart has it, as far as this matters: a Pod with its label."""
+    plane, node = cluster.plane, cluster.network.node
+    istiod = Istiod(plane, "istiod-in-a-pod")
+    node_own = [word.replace(f"={plane.address}:", f"={node}:") for word in istiod.program.command[1:]]
+    cluster.node.load("localhost/istiod:1", {"/istiod": BUILT / "bin" / "pilot-discovery"}, ["/istiod"])
+    container = {
+        "name": "discovery",
+        "image": "localhost/istiod:1",
+        "imagePullPolicy": "Never",
+        "args": node_own,
+        "env": [{"name": key, "value": text} for key, text in istiod.program.environment.items()],
+        "volumeMounts": [{"name": "files", "mountPath": str(plane.root), "readOnly": True}],
+    }
+    volume = {"name": "files", "hostPath": {"path": str(plane.root)}}
+    pod = {"hostNetwork": True, "automountServiceAccountToken": False, "containers": [container], "volumes": [volume]}
+    return istiod, {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "istiod", "namespace": SYSTEM, "labels": {"app": "istiod"}},
+        "spec": pod,
+    }
+
+
+def test_an_istiod_in_a_pod(pods: Pods, basic_auth: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """It is asked over the Kubernetes API: nothing else has to reach it, and it wants no token."""
+    plane, node = pods.plane, pods.cluster.network.node
+    istiod, pod = istiod_in_a_pod(pods.cluster)
+    where = {
+        "istiods": [f"pods://{SYSTEM}/app=istiod:{istiod.monitoring}"],
+        "kubeconfig": pods.variables["istio_gateway_kubeconfig"],
+    }
+    role = documented()[1]
+    plane.api.apply(role, binding(role))
+    wait_until(
+        lambda: "found no Pod that runs" in run_module("istio_sync_info", where)["msg"], "it has no right to look"
+    )
+    plane.api.apply(pod)
+    with upstreams.running() as upstream:
+        gateway = plane.gateway("second", istiod, start=False)
+        (cluster,) = gateway.bootstrap["static_resources"]["clusters"]
+        (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+        endpoint["endpoint"]["address"]["socket_address"]["address"] = node
+        gateway.start()
+        plane.api.apply(*serving(gateway, upstream))
+        gateway.statuses(None, 200, 60)
+
+        def bring(credential: str) -> Result:
+            user, _colon, password = credential.partition(":")
+            wanted = {
+                "name": "second",
+                "engine": "dynamic_module",
+                "extension": str(content_addressed(basic_auth, tmp_path)),
+                "config": {"users": [{"username": user, "password": "${secret.password}"}]},
+                "secrets": {"password": password},
+                "workload_selector": {"gateway": "second"},
+            }
+            result = run_module("istio_filter", {**wanted, **where})
+            assert not result.failed, result.output
+            assert result["gateways"] == [f"second.{SYSTEM}"]
+            return result
+
+        bring(FOO)
+        assert (gateway.get(None), gateway.get(FOO)) == (401, 200)
+        done = bring(NEW)
+        assert (gateway.get(FOO), gateway.get(NEW)) == (401, 200)
+        seen = run_module("istio_sync_info", {**where, "version": done["version"]})
+        assert seen["reached"], seen.output
+        assert [one["url"] for one in seen["istiods"]] == [f"pods://{SYSTEM}/istiod"]
+        assert [(one["name"], one["holds"]) for one in seen["gateways"]] == [(f"second.{SYSTEM}", True)]
+
+        # Who may look for Pods and no more is told what is missing.
+        plane.api.apply({**role, "rules": role["rules"][:1]})
+        wait_until(lambda: run_module("istio_sync_info", where).code == "api_forbidden", "no right is needed")
+        said = run_module("istio_sync_info", where)["msg"]
+        assert said.startswith(f"The Kubernetes API does not let this forward a port of pods {SYSTEM}/istiod: ")
+        plane.api.apply(role)
+        nobody = run_module("istio_sync_info", {**where, "istiods": [f"pods://{SYSTEM}/app=istiod:1"]})
+        assert "does not answer" in nobody["istiods"][0]["error"], nobody.output
+    plane.api.delete(pod, *serving(gateway, upstream), envoy_filter("second", []), binding(role), role)
 
 
 def test_away_again(pods: Pods) -> None:
