@@ -90,6 +90,7 @@ def fleet_status(hosts: object, warn_days: float = 14) -> dict[str, t.Any]:
             item.get("envoy_version") or "",
             tuple(item.get("filters") or ()),
             item.get("listens", True),
+            item.get("published") or {},
         )
         for item in hosts
     ]

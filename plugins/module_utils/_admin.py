@@ -189,6 +189,11 @@ class Admin:
         found.extend(item["listener"] for item in self._dump("static_listeners") if "listener" in item)
         return found
 
+    def extensions(self) -> dict[str, dict[str, t.Any]]:
+        """The configuration, by its name, of each extension that got one by itself (ECDS)."""
+        found = (item.get("ecds_filter", {}) for item in self._dump("ecds_filters"))
+        return {item["name"]: item.get("typed_config", {}) for item in found if "name" in item}
+
     def sources(self) -> dict[str, str]:
         """The files that Envoy's bootstrap takes clusters and listeners from."""
         data = self.json("/config_dump?mask=bootstrap.dynamic_resources")

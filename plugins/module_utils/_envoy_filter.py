@@ -97,6 +97,17 @@ def resource_name(name: str, type_name: str, canary: bool = False) -> str:
     return f"{name}{'~canary' if canary else ''}.{type_name.rpartition('.')[2]}"
 
 
+def filter_of(resource: str) -> str:
+    """The name of the filter: the inverse of :func:`resource_name`."""
+    return re.sub(r"(~canary)?[.]\w+$", "", resource)
+
+
+def version_of(typed: Object) -> Version | None:
+    """Of the publish that a configuration came with; ``None`` if it is none of this collection's."""
+    match = re.fullmatch(r"moe\.gateway/([^/]+)/[^/]+", str(typed.get("type_url")))
+    return Version.parse(match[1]) if match else None
+
+
 def type_in_listener(typed: Object, type_name: str, inline: bool) -> str:
     """The type that is in the name: a listener that is replaced as a whole minds no other one."""
     return _engines.type_name(typed) if inline else type_name
@@ -188,7 +199,7 @@ def read(value: Object) -> Found | str:
         inline = patches[0]["applyTo"] == "HTTP_FILTER"
         wrapped = (last if inline else patches[0]["patch"]["value"])["typed_config"]
         typed = _engines.unwrap(wrapped)
-        version = Version.parse(wrapped["type_url"].split("/")[-2])
+        version = version_of(wrapped)
         name = metadata["annotations"][ANNOTATION]
         labels = spec.get("workloadSelector", {}).get("labels", {})
         target = Target(name, metadata["namespace"], labels, inline)

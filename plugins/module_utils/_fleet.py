@@ -36,6 +36,9 @@ class Host(t.NamedTuple):
     filters: tuple[str, ...] = ()
     #: whether there should be a listener
     listens: bool = True
+    #: for one that has its filters from an istiod, by filter: what a check of ``istio_filter`` came to, and ``runs``,
+    #: whether the gateway runs what is there
+    published: dict[str, dict[str, t.Any]] = {}
 
 
 def fleet(hosts: t.Iterable[Host], now: str, warn_days: float) -> dict[str, t.Any]:
@@ -89,10 +92,11 @@ def _row(host: Host, now: str, soon: str) -> dict[str, t.Any]:
     else:
         row["envoy"] = look["envoy"]
         row["listeners"] = look["listeners"]
-        row["filters"] = [_item(item) for item in look["filters"]]
+        row["filters"] = [_item(_with_published(item, host.published)) for item in look["filters"]]
         row["resources"] = [_item(item) for item in look.get("resources", [])]
         row["counters"] = _counters(look["counters"])
         found.extend(_of_envoy(host, look))
+        found.extend(_of_istiod(host))
         for item in (*row["resources"], *row["filters"]):
             found.extend(_of_item(item))
         changed = [item for item in row["filters"] + row["resources"] if item["change"]]
@@ -133,6 +137,33 @@ def _of_envoy(host: Host, look: dict[str, t.Any]) -> t.Iterator[tuple[str, str]]
     for name in host.filters:
         if name not in named:
             yield "drifted", f"{name}: no listener names this filter"
+
+
+def _of_istiod(host: Host) -> t.Iterator[tuple[str, str]]:
+    for name, result in host.published.items():
+        if "msg" in result:
+            yield "unknown", f"{name}: what istiod is to bring can't be told: {_message(result, '')}"
+
+
+def _with_published(item: dict[str, t.Any], published: dict[str, dict[str, t.Any]]) -> dict[str, t.Any]:
+    """With what the EnvoyFilter has, in place of what is on disk."""
+    result = published.get(item["name"])
+    if result is None or "version" not in result:
+        return item
+    version = result["version"]
+    there = version if result["action"] == "none" else result["previous_version"]
+    return {
+        **item,
+        "desired_digest": version.partition("-")[0],
+        "disk_version": there,
+        "running_version": there if result["runs"] else None,
+        "in_service": result["runs"],
+        "action": result["action"],
+        "found": [
+            *result["found"],
+            *(["the gateway has not got it, and refuses all traffic"] if item["closed"] else []),
+        ],
+    }
 
 
 def _item(item: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -21,6 +21,9 @@ from ansible_collections.moe.gateway.plugins.module_utils._revision import Versi
 #: A filter's name is also a file name and part of a statistic's name.
 FILTER_NAME = r"(?!.*\.\Z)[a-z0-9][a-z0-9_.-]{0,62}"
 
+#: What Envoy's statistics of a filter begin with that gets its configuration by itself, before its name.
+FILTER_STATS = "extension_config_discovery.http_filter."
+
 _HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 
@@ -124,7 +127,7 @@ class _Filter(Kind):
     fallback_name = "the refusal of all traffic"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"filter {name}", f"filters/{name}.json", f"extension_config_discovery.http_filter.{name}.")
+        super().__init__(f"filter {name}", f"filters/{name}.json", f"{FILTER_STATS}{name}.")
         self.filter = name
 
     def resources(self, content: t.Any, version: Version) -> list[dict[str, t.Any]]:

@@ -132,7 +132,9 @@ listeners:
       type: list
       elements: str
 filters:
-  description: Every filter that a listener takes from a file, or with the config source V(static), that was in one.
+  description:
+    - Every filter that a listener takes from a file, or with the config source V(static), that was in one.
+    - Behind a control plane, also those that M(moe.gateway.istio_filter) has brought, with an empty RV(filters[].path).
   returned: success
   type: list
   elements: dict
@@ -144,7 +146,9 @@ filters:
       description: The file.
       type: str
     running_version:
-      description: The version that Envoy counted last as a success.
+      description:
+        - The version that Envoy counted last as a success. Null for what an istiod brings, of which
+          M(moe.gateway.istio_sync_info) knows it.
       type: str
     disk_version:
       description: The version on disk. Null if the file is not one that this collection published.
@@ -168,7 +172,7 @@ filters:
       type: bool
     closed:
       description: Whether it refuses all traffic, since it has no revision, or since Envoy has taken none.
-      returned: with O(directory)
+      returned: with O(directory), or where an istiod brings it
       type: bool
     expiries:
       description:
@@ -182,7 +186,8 @@ filters:
       description:
         - The compiled library that the configuration on disk names, with its C(path), its C(sha256), and C(loaded),
           whether Envoy runs that very code. Null if it needs none.
-      returned: with O(directory)
+        - Of what an istiod brings, the library that the running configuration names.
+      returned: with O(directory), or where an istiod brings it
       type: dict
     change:
       description:
@@ -258,7 +263,13 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.moe.gateway.plugins.module_utils import _control_plane, _library, _process
+from ansible_collections.moe.gateway.plugins.module_utils import (
+    _control_plane,
+    _engines,
+    _envoy_filter,
+    _library,
+    _process,
+)
 from ansible_collections.moe.gateway.plugins.module_utils._admin import Admin, Server
 from ansible_collections.moe.gateway.plugins.module_utils._decision import Process, Running, decide
 from ansible_collections.moe.gateway.plugins.module_utils._desired import wanted
@@ -267,6 +278,7 @@ from ansible_collections.moe.gateway.plugins.module_utils._files import Files
 from ansible_collections.moe.gateway.plugins.module_utils._history import Change, Kept
 from ansible_collections.moe.gateway.plugins.module_utils._kinds import (
     CLUSTERS,
+    FILTER_STATS,
     LISTENERS,
     Kind,
     filter_kind,
@@ -311,7 +323,12 @@ def info(params: dict[str, t.Any]) -> dict[str, t.Any]:
     server, peer, listeners = admin.server(), admin.peer(), admin.listeners()
     libraries = _process.libraries(peer.process.pid)
     gateway = Gateway(admin, server, peer.process, store, key, desired)
+    control_plane = _control_plane.look(admin)
     paths = _paths(server, listeners)
+    by_istiod = dict(_by_istiod(listeners, admin.extensions())) if control_plane else {}
+    filters = [_filter(gateway, name, path) for name, path in paths.items() if name not in by_istiod]
+    filters += [_brought(gateway, name, typed) for name, typed in by_istiod.items()]
+    named = {**dict(zip(paths, paths)), **{name: _envoy_filter.filter_of(name) for name in by_istiod}}
     result = {
         "envoy": {
             "version": server.version,
@@ -325,20 +342,19 @@ def info(params: dict[str, t.Any]) -> dict[str, t.Any]:
             {
                 "name": listener.get("name", ""),
                 "address": _address(listener.get("address", {})),
-                "filters": [name for name in _names(listener) if name in paths],
+                "filters": [named[name] for name in _names(listener) if name in named],
             }
             for listener in listeners
         ],
-        "filters": [_filter(gateway, name, path) for name, path in sorted(paths.items())],
+        "filters": sorted(filters, key=lambda item: item["name"]),
         "libraries": [
             {"path": library.path, "deleted": library.deleted}
             for library in libraries
             if not library.path.startswith(_SYSTEM)
         ],
         "counters": admin.stats(_COUNTERS),
+        "control_plane": control_plane._asdict() if control_plane else None,
     }
-    control_plane = _control_plane.look(admin)
-    result["control_plane"] = control_plane._asdict() if control_plane else None
     if store:
         sources = admin.sources()
         if server.static:
@@ -353,6 +369,46 @@ def _paths(server: Server, listeners: list[t.Any]) -> dict[str, str]:
         return {name: path for name, path, _types in pointers(listeners)}
     names = [name[len("filter ") :] for name in server.static.versions if name.startswith("filter ")]
     return {name: os.path.join(server.static.directory, filter_kind(name).file) for name in names}
+
+
+def _by_istiod(tree: t.Any, found: dict[str, dict[str, t.Any]]) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+    """This collection's filters that an istiod brings: (resource, configuration, empty if there is none yet).
+
+    :param tree: listeners.
+    :param found: what extensions have got by themselves.
+    """
+    for name, path, types in pointers(tree):
+        # Until it comes, all traffic is refused: nobody else says so in this way.
+        if not path and _engines.RBAC in types:
+            yield name, found.get(name, {})
+    for name, typed in _configured(tree):
+        if _envoy_filter.version_of(typed):
+            yield name, typed
+
+
+def _configured(tree: t.Any) -> t.Iterator[tuple[str, dict[str, t.Any]]]:
+    """Every filter that stands in a listener with its configuration."""
+    if isinstance(tree, dict):
+        if isinstance(tree.get("typed_config"), dict):
+            yield tree.get("name", ""), tree["typed_config"]
+        tree = list(tree.values())
+    for child in tree if isinstance(tree, list) else []:
+        yield from _configured(child)
+
+
+def _brought(gateway: Gateway, resource: str, typed: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What Envoy runs of it. In no file of the host is who published it, when and why, and Envoy knows no version."""
+    kind = Kind(f"filter {resource}", f"{resource}.json", f"{FILTER_STATS}{resource}.")
+    running = gateway.admin.running(kind, gateway.process)
+    content = _engines.unwrap(typed) if _envoy_filter.version_of(typed) else typed
+    return {
+        "name": _envoy_filter.filter_of(resource),
+        "path": "",
+        "running_version": None,
+        "closed": not typed,
+        "extension": _extension(gateway, content) if typed else None,
+        "counters": _counted(running) if running else {},
+    }
 
 
 def _names(tree: t.Any) -> t.Iterator[str]:
@@ -400,10 +456,14 @@ def _look(gateway: Gateway, kind: Kind, path: str) -> dict[str, t.Any]:
     if running is None:
         return result
     result["running_version"] = running.text
-    result["counters"] = {"attempts": running.attempts, "rejected": running.rejected, "failed": running.failed}
+    result["counters"] = _counted(running)
     if gateway.store is None:
         return result
     return {**result, **_disk(gateway, Shelf(gateway.store, kind, gateway.key), running, path)}
+
+
+def _counted(running: Running) -> dict[str, int]:
+    return {"attempts": running.attempts, "rejected": running.rejected, "failed": running.failed}
 
 
 def _disk(gateway: Gateway, shelf: Shelf, running: Running, path: str) -> dict[str, t.Any]:

@@ -326,6 +326,8 @@ def test_the_verbs_of_a_fleet_of_istiod(told: Ads, control_plane: ControlPlane) 
     assert rotated.changed == 1
     assert "new-of-foo" not in first.output + rotated.output
     assert (told.get(FOO), told.get("foo:new-of-foo")) == (401, 200)
+    said = failed(told.play("playbooks/status.yml"))
+    assert "basic_auth: not what the variables say" in said, said
     back = succeeded(told.play("playbooks/rollback.yml", "--diff"))
     assert back.changed == 1
     assert (told.get(FOO), told.get("foo:new-of-foo")) == (200, 401)
@@ -334,8 +336,14 @@ def test_the_verbs_of_a_fleet_of_istiod(told: Ads, control_plane: ControlPlane) 
     assert "secrets.foo_password: found an empty string" in bad
     assert (told.get(FOO), told.pid()) == (200, pid)
     assert "rollout_canary: found none of the gateways local" in failed(told.play("playbooks/rollout.yml"))
-    seen_by = succeeded(told.play("playbooks/status.yml"))
+    picture = told.root / "status.json"
+    seen_by = succeeded(told.play("playbooks/status.yml", "-e", f"envoy_status_json={picture}"))
     assert "1 of 1 gateways is fine" in seen_by.output
+    assert seen_by.changed == 0
+    (row,) = json.loads(picture.read_text())["hosts"][0]["filters"]
+    assert (row["name"], row["as_desired"], row["closed"]) == ("basic_auth", True, False)
+    assert row["running"] == row["disk"] is not None
+    assert row["extension"]["loaded"]
     # Every gateway of the play has to be among those that confirm.
     told.variables["envoy_filters_workload_selector"] = {"gateway": "other"}
     assert "expected 1 or more" in failed(told.play("playbooks/rotate.yml"))

@@ -36,6 +36,11 @@ def item(name="f", **more):
     }
 
 
+#: What an istiod brings: all else is told by a check of ``istio_filter``.
+BROUGHT = {"name": "f", "running_version": None, "closed": False, "extension": EXTENSION, "counters": {}}
+PUBLISHED = {"version": VERSION, "previous_version": VERSION, "action": "none", "found": [], "runs": True}
+
+
 def told(*filters, **more):
     return {
         "envoy": {"version": "1.40.0", "state": "LIVE", "restart_epoch": 0, "uptime_s": 90061},
@@ -64,6 +69,31 @@ STATE = [
     ("a mistake in the variables", Host("h", {"failed": True, "msg": "undefined"}), "unknown", "undefined"),
     ("no Envoy", Host("h", failed("envoy_down")), "down", "why"),
     ("of an istiod", Host("h", told(control_plane={"connected": True, "name": "istiod"})), "ok", ""),
+    ("it has what istiod was told", Host("h", told(BROUGHT), published={"f": PUBLISHED}), "ok", ""),
+    (
+        "it has something else than istiod was told",
+        Host("h", told(BROUGHT), published={"f": {**PUBLISHED, "runs": False}}),
+        "drifted",
+        "f: no run has confirmed it",
+    ),
+    (
+        "istiod is to be told something else",
+        Host("h", told(BROUGHT), published={"f": {**PUBLISHED, "action": "published", "version": OTHER}}),
+        "drifted",
+        "f: not what the variables say",
+    ),
+    (
+        "it has not got it yet",
+        Host("h", told({**BROUGHT, "closed": True}), published={"f": {**PUBLISHED, "runs": False}}),
+        "drifted",
+        "f: the gateway has not got it, and refuses all traffic",
+    ),
+    (
+        "istiod can't be asked",
+        Host("h", told(BROUGHT), published={"f": {"msg": "no answer"}}),
+        "unknown",
+        "f: what istiod is to bring can't be told: no answer",
+    ),
     (
         "of an istiod that is gone",
         Host("h", told(control_plane={"connected": False, "name": "istiod"})),
