@@ -112,6 +112,10 @@ class Place:
         }
 
 
+#: Seconds that a look may take before the one who probes gives up: on a busy machine it is long.
+LOOKING = 60
+
+
 class Upstream(http.server.ThreadingHTTPServer):
     """Answers probes, which is when a module has published and holds all its secrets: the moment for a look."""
 
@@ -389,7 +393,8 @@ def failures_of_the_module(story: Story) -> None:
         *story.module("publish", "", config=realm("published")),
         *story.module("nothing to do", "", config=realm("published")),
         *story.module("only check", "", {"check_mode": True}, config=realm("checked")),
-        *story.module("seen while it probes", "", config=realm("seen"), probe=[{"url": url("/look")}]),
+        *story.module("seen while it probes", "", config=realm("seen"), probe=[{"url": url("/look")}],
+                      timeout=LOOKING),
         *story.module("refused by Envoy", "refused_by_envoy", config=guard("password_hash")["config"],
                       envoy_binary=str(blind)),
         *story.module("a probe that fails", "probe_failed", config=realm("x"), probe=[{**probe, "status": 418}]),
@@ -407,7 +412,7 @@ def failures_of_the_module(story: Story) -> None:
         *story.module("a file error", "file_error", config=realm("x")),
         {shell: f"rmdir {live} && mv {live}.aside {live}"},
         *story.module("killed", "killed", {"environment": {"MOE_DOOMED": "1"}}, config=realm("killed"),
-                      probe=[{"url": url("/kill")}]),
+                      probe=[{"url": url("/kill")}], timeout=LOOKING),
         *story.module("after the kill", "", config=realm("killed")),
         {shell: f"kill -STOP {site.pid()}"},
         *story.module("hung", "envoy_hung", timeout=0.2),
@@ -446,7 +451,7 @@ def in_clear(story: Story) -> None:
         *story.module("written in clear", "", config=clear),
         # Without pipelining, the module and its options are a file.
         *story.module("a file", "", {"vars": {"ansible_pipelining": False}}, config=realm("file"),
-                      probe=[{"url": story.upstream.url("/clear")}]),
+                      probe=[{"url": story.upstream.url("/clear")}], timeout=LOOKING),
         {"ansible.builtin.debug": {"var": "envoy_filters_secrets"}},
     ]  # fmt: skip
     variables = known(CLEAR, other=CLEAR)
