@@ -342,7 +342,8 @@ def test_the_verbs_of_a_fleet_of_istiod(told: Ads, control_plane: ControlPlane) 
     assert seen_by.changed == 0
     (row,) = json.loads(picture.read_text())["hosts"][0]["filters"]
     assert (row["name"], row["as_desired"], row["closed"]) == ("basic_auth", True, False)
-    assert row["running"] == row["disk"] is not None
+    assert row["disk"] is not None
+    assert row["running"] == row["disk"]
     assert row["extension"]["loaded"]
     # Every gateway of the play has to be among those that confirm.
     told.variables["envoy_filters_workload_selector"] = {"gateway": "other"}

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import pathlib
 import typing as t
 
 import pytest
 import yaml
 from control_plane import BUILT, SYSTEM, ControlPlane, Gateway, Object, serving
 from real import HOST, run_module
-from test_istio_filter import FOO, NEW, WRONG, Story, story  # noqa: F401
+from test_istio_filter import FOO, NEW, WRONG, Story
 
 API = "gateway.networking.k8s.io/v1"
 
@@ -56,13 +57,19 @@ def objects(gateway: Gateway, upstream: int) -> list[Object]:
 
 
 @pytest.fixture
+def story(control_plane: ControlPlane, basic_auth: pathlib.Path, upstream: int, tmp_path: pathlib.Path) -> Story:
+    control_plane.validate(control_plane.istiods[0])
+    return Story(control_plane, basic_auth, upstream, tmp_path)
+
+
+@pytest.fixture
 def definitions(control_plane: ControlPlane) -> t.Iterator[list[Object]]:
     found = list(yaml.safe_load_all((BUILT / "istio" / "gateway-api.yaml").read_text()))
     yield found
     control_plane.api.delete(*found)
 
 
-def test_a_gateway_of_the_gateway_api(story: Story, definitions: list[Object]) -> None:  # noqa: F811
+def test_a_gateway_of_the_gateway_api(story: Story, definitions: list[Object]) -> None:
     plane = story.plane
     gateway = plane.gateway("first", story.istiod, start=False)
     story.gateways.append(gateway)
