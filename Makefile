@@ -1,6 +1,11 @@
 # Everything that is made lands in build/. A stamp there depends on what it was made from, so a warm call makes nothing anew.
 PYTHON := build/venv/bin/python
 LINK := build/collections/ansible_collections/moe/gateway
+# How many the integration tests are shared between.
+PROCESSES := 2
+
+# Ansible loads what it compiled before.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -19,7 +24,7 @@ extension: setup ## Build the example extension
 extension-portable: setup ## Build it for older systems too, with the compilers from the package index
 	$(PYTHON) tools/build_extension.py examples/basic_auth --toolchain pypi -o build/extensions/portable/basic_auth.so
 
-control-plane: setup ## Build the real control plane that the tests of Istio run (the first time 8 minutes)
+control-plane: setup ## Build the real control plane that the tests of Istio run (the first time 10 minutes)
 	$(PYTHON) tools/build_control_plane.py
 
 demo: extension ## Run the main job against a real Envoy on this machine, and prove each claim
@@ -31,7 +36,9 @@ up: extension ## Like demo, but leave everything running to play with
 down: setup ## Stop what `up` left running
 	$(PYTHON) -m demo down
 
-test: lint sanity test-go test-units test-integration demo molecule ## Run everything that must pass
+# Two lanes that take about as long, each of which keeps a core busy: what is waited for is short.
+test: setup-test extension extension-portable ## Run everything that must pass
+	tools/lanes.sh "control-plane test-integration PROCESSES=1" "lint sanity test-go test-units demo molecule"
 
 lint: setup-test ## Run the linters
 	tools/lint.sh
@@ -46,7 +53,7 @@ test-units: setup-test ## Run the unit tests on every Python from 3.9 on that th
 	$(PYTHON) tools/ansible_test.py units
 
 test-integration: extension extension-portable control-plane setup-test ## Run the integration tests against a real Envoy
-	$(PYTHON) -m pytest tests/integration --numprocesses 2
+	$(PYTHON) -m pytest tests/integration --numprocesses $(PROCESSES)
 
 # One scenario alone needs no control plane, unless it is that of Istio.
 molecule: $(if $(SCENARIO),$(patsubst istio,control-plane,$(filter istio,$(SCENARIO))),control-plane)

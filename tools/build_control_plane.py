@@ -13,6 +13,7 @@ The machine's own Go is used where it is new enough, with its own build cache, e
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -33,6 +34,7 @@ BIN = BUILD / "bin"
 #: What every program in BIN, and the folder ISTIO, were made from.
 STAMP = BUILD / "stamp.json"
 ISTIO = BUILD / "istio"
+LOCK = BUILD / ".lock"
 sys.path.insert(0, str(ROOT / "build" / "collections"))
 
 from ansible_collections.moe.gateway.plugins.module_utils import _build  # noqa: E402
@@ -61,7 +63,6 @@ MODULES = (
             "kube-apiserver": _KUBERNETES + "kube-apiserver",
             "pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery",
             "istioctl": "istio.io/istio/istioctl/cmd/istioctl",
-            "kubectl": _KUBERNETES + "kubectl",
             "kube-controller-manager": _KUBERNETES + "kube-controller-manager",
             "kube-scheduler": _KUBERNETES + "kube-scheduler",
             "kubelet": _KUBERNETES + "kubelet",
@@ -99,8 +100,8 @@ def ldflags() -> str:
 
 
 def flags(module: Module) -> list[str]:
-    # Two at a time: a linker of these takes up to 2 GB of memory.
-    common = ["-trimpath", "-buildvcs=false", "-p", "2", "-ldflags", ldflags()]
+    # Two at a time: a linker of these takes up to 2 GB of memory. Without inlining, which saves a third of the time.
+    common = ["-trimpath", "-buildvcs=false", "-p", "2", "-gcflags", "all=-l -dwarf=false", "-ldflags", ldflags()]
     return [*common, "-tags", module.tags]
 
 
@@ -167,8 +168,14 @@ def copy_istio(go: str, environment: dict[str, str]) -> None:
 
 
 def run(wanted: list[str]) -> list[str]:
-    """Build what of the wanted programs is not up to date; their names."""
+    """Build what of the wanted programs is not up to date; their names. Another run that does so is waited for."""
     BIN.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _run(wanted)
+
+
+def _run(wanted: list[str]) -> list[str]:
     stamp = json.loads(STAMP.read_text()) if STAMP.exists() else {}
     sums = {module.folder: made_from(module) for module in MODULES}
 
@@ -184,6 +191,8 @@ def run(wanted: list[str]) -> list[str]:
     print(f"building {', '.join(todo)} with {name}", flush=True)
     environment = {**os.environ, **_build.FIXED, **settings, "CGO_ENABLED": "0"}
     environment["GOARCH"] = _build.ARCHITECTURES[platform.machine()]
+    # The compiler is as much faster as it collects less garbage, up to some GB of memory.
+    environment.setdefault("GOGC", "400")
     for module in MODULES:
         if names := [name for name in todo if PROGRAMS.get(name) is module]:
             build(module, names, go, environment)

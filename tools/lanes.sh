@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Run lanes of make's targets side by side, the targets of a lane in turn. A lane may set variables, too.
+# The output of the last lane is shown as it comes, that of the others when all have ended.
+# usage: tools/lanes.sh "TARGET..." "TARGET... VARIABLE=VALUE"
+set -euo pipefail
+# Each lane is a process group of its own, so that all of it can be ended.
+set -m
+
+scratch=$(mktemp --directory)
+end() {
+    for pid in $(jobs -p); do
+        kill -TERM -- "-$pid" 2>/dev/null || true
+    done
+    wait
+    rm -rf "$scratch"
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' HUP TERM
+
+lane() { # TARGET...
+    local outcome=passed
+    SECONDS=0
+    make --no-print-directory "$@" </dev/null || outcome=FAILED
+    echo "lane $outcome after $SECONDS s: $*" >>"$scratch/outcomes"
+}
+
+for ((index = 1; index <= $#; index++)); do
+    read -ra targets <<<"${!index}"
+    if ((index < $#)); then
+        lane "${targets[@]}" >"$scratch/$index.log" 2>&1 &
+    else
+        lane "${targets[@]}" &
+    fi
+done
+wait
+
+for ((index = 1; index < $#; index++)); do
+    cat "$scratch/$index.log"
+done
+cat "$scratch/outcomes"
+! grep --quiet FAILED "$scratch/outcomes"
