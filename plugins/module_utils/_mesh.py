@@ -331,6 +331,8 @@ class Mesh:
         proxies = gateways.find()
         if len({proxy.name for proxy in proxies}) < desired.at_least:
             raise _too_few(proxies, gateways.target, desired.at_least)
+        if isinstance(look.whole, Found):
+            self._see_none_left_open(look.whole.target, target)
         digest = generations.digest(_identity(desired))
         plan = _plan(digest, look, desired, generations, proxies, gateways.type)
         before = generations.last_good()
@@ -377,6 +379,22 @@ class Mesh:
             kept = Kept(version, _identity(desired), desired.view, change)
             generations.confirm(Generation(kept, desired.type_name), self.keep)
         return Outcome(plan, version, previous, taken, names, view)
+
+    def _see_none_left_open(self, before: Target, target: Target) -> None:
+        """Raise a ``Failure`` for gateways that have the filter, and would serve without it."""
+        if before.labels == target.labels:
+            return
+        found = Gateways(self.istiods, before, self.timeout).find()
+        left = sorted({proxy.name for proxy in found if not target.labels.items() <= proxy.labels.items()})
+        if left:
+            have = "has" if len(left) == 1 else "have"
+            raise Failure(
+                "gateways_left",
+                f"workload_selector: found {_labels(target)}, which {_list(left)} {have} "
+                "not, expected labels of all gateways that have the filter: without it these would serve everybody. "
+                "For other gateways, call the filter otherwise. Nothing has changed.",
+                gateways=left,
+            )
 
     def _set_apart(
         self, generations: Generations, gateways: Gateways, desired: Desired, look: Look, good: Generation
@@ -666,14 +684,17 @@ def _refusal(place: Place, refused: Refused, secrets: t.Collection[str]) -> Fail
 
 
 def _too_few(proxies: list[_sync.Proxy], target: Target, expected: int) -> Failure:
-    labels = ", ".join(f"{key}={value}" for key, value in target.labels.items()) or "any labels"
     names = sorted({proxy.name for proxy in proxies})
     return Failure(
         "too_few_gateways",
-        f"workload_selector: found {len(names)} gateways with {labels} of the namespace {target.namespace} connected "
-        f"to these istiods ({', '.join(names) or 'none'}), expected {expected} or more. Nothing has changed.",
+        f"workload_selector: found {len(names)} gateways with {_labels(target)} of the namespace {target.namespace} "
+        f"connected to these istiods ({', '.join(names) or 'none'}), expected {expected} or more. Nothing has changed.",
         gateways=names,
     )
+
+
+def _labels(target: Target) -> str:
+    return ", ".join(f"{key}={value}" for key, value in target.labels.items()) or "any labels"
 
 
 def _list(names: list[str]) -> str:

@@ -174,8 +174,8 @@ failure:
     code:
       description:
         - A word to compare, such as V(refused_in_validation), V(refused_by_envoy), V(not_confirmed),
-          V(too_few_gateways), V(no_validator), V(webhook_down), V(istiod_down), V(api_down), V(api_forbidden),
-          V(foreign_object), V(invalid_option).
+          V(too_few_gateways), V(gateways_left), V(no_validator), V(webhook_down), V(istiod_down), V(api_down),
+          V(api_forbidden), V(foreign_object), V(invalid_option).
       type: str
     message:
       description: The same as C(msg).

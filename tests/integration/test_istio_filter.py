@@ -254,6 +254,18 @@ def test_nobody_is_selected(one: Story) -> None:
     assert one.object() is None
 
 
+def test_other_labels_leave_no_gateway_open(one: Story) -> None:
+    one.gateway("second")
+    one.good()
+    for check in (True, False):
+        result = one.bad("gateways_left", workload_selector={"gateway": "first"}, check=check)
+        assert "found gateway=first, which second.istio-system has not" in result["msg"]
+    assert not one.good()["changed"]
+    one.good(workload_selector={})
+    one.answers(None, 401, 401)
+    one.answers(FOO, 200, 200)
+
+
 def test_the_filter_is_there_before_the_gateway(story: Story) -> None:
     done = story.good(min_gateways=0)
     assert (done["action"], done["gateways"]) == ("published", [])
