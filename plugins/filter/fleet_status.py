@@ -11,14 +11,14 @@ version_added: 0.2.0
 author:
   - moe.gateway contributors (@moe-gateway)
 description:
-  - Takes what P(moe.gateway.envoy_info#module) told of each gateway, also where it failed or the host could not be
-    reached.
+  - Takes what P(moe.gateway.envoy_info#module) told of each gateway, or P(moe.gateway.istio_mounts#module) of one in
+    Kubernetes, also where it failed or the host could not be reached.
 positional: _input
 options:
   _input:
     description:
-      - A list of gateways, each with its C(name), its C(look), which is the result of
-        P(moe.gateway.envoy_info#module), and perhaps C(envoy_version), the version that should run, C(filters),
+      - A list of gateways, each with its C(name), its C(look), which is such a result, and
+        perhaps C(envoy_version), the version that should run, C(filters),
         names of filters that listeners should name, and C(listens), whether there should be a listener.
     type: list
     elements: dict

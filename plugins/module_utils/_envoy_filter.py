@@ -251,13 +251,13 @@ def holds(dump: t.Any, version: Version) -> bool:
     return isinstance(dump, list) and any(holds(item, version) for item in dump)
 
 
-def handwritten(value: object, path: str, selector: dict[str, str] | None) -> tuple[str, Object]:
+def handwritten(value: object, path: str, selector: dict[str, str]) -> tuple[str, Object]:
     """The name and the configuration of the Go filter in an EnvoyFilter of the shape that tutorials have.
 
     What would be lost is refused: where it goes, and to which gateways, is not taken from there.
 
     :param path: where the object stands, for errors.
-    :param selector: the labels that its gateways have; ``None`` if they are not known yet.
+    :param selector: the labels that its gateways have.
     """
     whole = Mapping(value, path).only("apiVersion", "kind", "metadata", "spec")
     whole.text("kind", pattern="EnvoyFilter", expected="EnvoyFilter")
@@ -283,7 +283,7 @@ def handwritten(value: object, path: str, selector: dict[str, str] | None) -> tu
     typed.text("@type", pattern=re.escape(golang), expected=golang)
     labels = spec.mapping("workloadSelector", Mapping({}, spec.at("workloadSelector"))).only("labels")
     for key, text in labels.mapping("labels", Mapping({}, labels.at("labels"))).value.items():
-        if selector is not None and selector.get(key) != text:
+        if selector.get(key) != text:
             raise invalid(labels.at(f"labels.{key}"), describe(text), f"a label of the gateway: {selector}")
     name = whole.mapping("metadata").text("name")
     return name, {key: item for key, item in typed.value.items() if key != "library_path"}

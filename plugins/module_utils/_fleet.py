@@ -28,7 +28,7 @@ class Host(t.NamedTuple):
     """One gateway, as far as it could be asked."""
 
     name: str
-    #: the result of ``envoy_info``, whether it failed or not
+    #: the result of ``envoy_info``, or of ``istio_mounts`` for a gateway in Kubernetes, whether it failed or not
     look: dict[str, t.Any]
     #: the version of Envoy that should run; empty if nobody says
     envoy_version: str = ""
@@ -37,7 +37,7 @@ class Host(t.NamedTuple):
     #: whether there should be a listener
     listens: bool = True
     #: for one that has its filters from an istiod, by filter: what a check of ``istio_filter`` came to, and ``runs``,
-    #: whether the gateway runs what is there
+    #: whether the gateway, or every Pod of it, runs what is there
     published: dict[str, dict[str, t.Any]] = {}
 
 
@@ -77,15 +77,23 @@ def _row(host: Host, now: str, soon: str) -> dict[str, t.Any]:
         "problems": [],
         "warnings": [],
         "envoy": None,
+        "pods": None,
         "listeners": [],
         "filters": [],
         "resources": [],
         "last_change": None,
         "expires": None,
-        "counters": {},
+        "counters": _counters({}),
     }
     if look.get("unreachable"):
         found.append(("unreachable", _message(look, "no connection")))
+    elif "replicas" in look:
+        row["pods"] = {"wanted": look["replicas"], "available": look["available"]}
+        row["filters"] = [_item(_of_all_pods(name, result)) for name, result in host.published.items()]
+        found.extend(_of_pods(look))
+        found.extend(_of_istiod(host))
+        for item in row["filters"]:
+            found.extend(_of_item(item))
     elif "envoy" not in look:
         code = (look.get("failure") or {}).get("code", "")
         found.append(("down" if code in _DOWN else "unknown", _message(look, "it was not looked at")))
@@ -139,6 +147,17 @@ def _of_envoy(host: Host, look: dict[str, t.Any]) -> t.Iterator[tuple[str, str]]
             yield "drifted", f"{name}: no listener names this filter"
 
 
+def _of_pods(look: dict[str, t.Any]) -> t.Iterator[tuple[str, str]]:
+    wanted, available = look["replicas"], look["available"]
+    if not available:
+        yield "down", f"none of {wanted} Pods serves" if wanted else "it has no Pods"
+    elif available < wanted:
+        yield "drifted", f"{available} of {wanted} Pods serve"
+    for file in look["files"]:
+        if file not in look["previous_files"]:
+            yield "drifted", f"its Pods lack {file}"
+
+
 def _of_istiod(host: Host) -> t.Iterator[tuple[str, str]]:
     for name, result in host.published.items():
         if "msg" in result:
@@ -150,19 +169,29 @@ def _with_published(item: dict[str, t.Any], published: dict[str, dict[str, t.Any
     result = published.get(item["name"])
     if result is None or "version" not in result:
         return item
+    return {
+        **item,
+        **_published(result, "the gateway has not got it, and refuses all traffic" if item["closed"] else ""),
+    }
+
+
+def _of_all_pods(name: str, result: dict[str, t.Any]) -> dict[str, t.Any]:
+    """A filter of a gateway in Kubernetes, whose Envoys nobody looks at: all that is known is what istiod knows."""
+    if "version" not in result:
+        return {"name": name}
+    return {"name": name, **_published(result, "" if result["runs"] else "not every Pod has acknowledged it")}
+
+
+def _published(result: dict[str, t.Any], lacking: str) -> dict[str, t.Any]:
     version = result["version"]
     there = version if result["action"] == "none" else result["previous_version"]
     return {
-        **item,
         "desired_digest": version.partition("-")[0],
         "disk_version": there,
         "running_version": there if result["runs"] else None,
         "in_service": result["runs"],
         "action": result["action"],
-        "found": [
-            *result["found"],
-            *(["the gateway has not got it, and refuses all traffic"] if item["closed"] else []),
-        ],
+        "found": [*result["found"], *([lacking] if lacking else [])],
     }
 
 
@@ -294,7 +323,7 @@ def table(picture: dict[str, t.Any]) -> list[str]:
     for row in picture["hosts"]:
         envoy = row["envoy"]
         head = [row["name"], row["state"]]
-        head += [envoy["version"], str(envoy["restart_epoch"]), duration(envoy["uptime_s"])] if envoy else ["–"] * 3
+        head += [envoy["version"], str(envoy["restart_epoch"]), duration(envoy["uptime_s"])] if envoy else _unknown(row)
         for index, item in enumerate(row["filters"] or [None]):
             start = head if index == 0 else [""] * len(head)
             cells.append((*start, *(_cells(item, now) if item else ["–"] * 8)))
@@ -303,6 +332,11 @@ def table(picture: dict[str, t.Any]) -> list[str]:
     for row in picture["hosts"]:
         lines += [f"{row['name']}: {row['state']}: {text}" for text in row["problems"] + row["warnings"]]
     return [*lines, picture["summary"]]
+
+
+def _unknown(row: dict[str, t.Any]) -> list[str]:
+    pods = row["pods"]
+    return [f"{pods['available']} of {pods['wanted']} Pods" if pods else "–", "–", "–"]
 
 
 def _cells(item: dict[str, t.Any], now: str) -> list[str]:

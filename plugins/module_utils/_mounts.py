@@ -190,15 +190,20 @@ def selector(deployment: Object) -> dict[str, str]:
     return dict(deployment["spec"]["selector"].get("matchLabels") or {})
 
 
+def available(deployment: Object) -> int:
+    """How many of its Pods serve."""
+    return (deployment.get("status") or {}).get("availableReplicas", 0)
+
+
 def unfinished(deployment: Object, pods: list[Object]) -> str:
     """Why its rollout is not at its end; empty if it is, and no Pod of before is left."""
     status, wanted = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
     if status.get("observedGeneration", 0) < deployment["metadata"]["generation"]:
         return "Kubernetes has not taken it up yet"
-    updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+    updated = status.get("updatedReplicas", 0)
     if updated < wanted:
         return f"{updated} of {wanted} Pods are new"
-    if unavailable := status.get("unavailableReplicas", 0) or max(wanted - available, 0):
+    if unavailable := status.get("unavailableReplicas", 0) or max(wanted - available(deployment), 0):
         return f"{unavailable} of its Pods {'is' if unavailable == 1 else 'are'} not available"
     left = len([pod for pod in pods if not _over(pod)]) - wanted
     return f"{left} Pods of before are left" if left > 0 else ""

@@ -24,6 +24,8 @@ class Outcome(t.NamedTuple):
     #: its Pods
     selector: dict[str, str]
     replicas: int
+    #: how many of them serve
+    available: int
     #: why a rollout may leave no Pod that serves, if there is one
     gap: str
 
@@ -64,7 +66,7 @@ class Rollout:
             after = _mounts.plan(found, self.container, wanted, _mounts.named(filters))
         changes = after != before
         replicas, gap = found["spec"].get("replicas", 1), _mounts.gap(found) if changes else ""
-        outcome = Outcome(before, after, _mounts.selector(found), replicas, gap)
+        outcome = Outcome(before, after, _mounts.selector(found), replicas, _mounts.available(found), gap)
         if changes:
             # What it has to see later, it sees before anything changes.
             self._reasons(self._pods(found))
@@ -77,7 +79,7 @@ class Rollout:
             self._wait(after)
         except Failure as reason:
             raise self._undo(before, reason) if changes else reason from None
-        return outcome
+        return outcome._replace(available=replicas)
 
     def _deployment(self) -> Object:
         found = self.api.get(self.place)

@@ -104,7 +104,6 @@ EXAMPLES = r"""
     deployment: istio-ingressgateway
     extensions:
       - path: /opt/envoy/extensions/basic_auth-2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae.so
-  run_once: true
   delegate_to: localhost
 """
 
@@ -131,6 +130,11 @@ selector:
   sample: {istio: ingressgateway}
 replicas:
   description: How many Pods there have to be.
+  returned: success
+  type: int
+  sample: 2
+available:
+  description: How many of them serve.
   returned: success
   type: int
   sample: 2
@@ -184,6 +188,7 @@ def apply(params: dict[str, t.Any], write: bool) -> dict[str, t.Any]:
         "previous_files": list(map(str, done.before)),
         "selector": done.selector,
         "replicas": done.replicas,
+        "available": done.available,
         "gap": done.gap,
         "diff": {
             "before_header": f"files of {rollout.place}",

@@ -37,6 +37,19 @@ class Play(t.NamedTuple):
         ]
 
 
+def playbook(*arguments: str, python: str = sys.executable, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run ansible-playbook.
+
+    :param python: the Python whose ansible-core it is.
+    :param more: for its environment.
+    """
+    command = [python, "-m", "ansible", "playbook", *arguments]
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", **more}
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
 def write_inventory(folder: pathlib.Path, hosts: dict[str, dict[str, t.Any]]) -> pathlib.Path:
     """An inventory in which this machine is several gateways: the variables of each, over those of inventory/local."""
     folder.mkdir(mode=0o700)
@@ -95,11 +108,7 @@ class Site:
         return Play(done.returncode, output, *counts)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [self.python, "-m", "ansible", "playbook", *arguments]
-        environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", **self.environment}
-        return subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+        return playbook(*arguments, python=self.python, **self.environment)
 
     def site(self, *options: str, **variables: t.Any) -> Play:
         return self.play("playbooks/site.yml", *options, **variables)

@@ -1,7 +1,7 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The role istio_gateway, with gateways in Pods of a real kubelet, whose Deployments somebody else has made."""
+"""Gateways in Pods of a real kubelet, whose Deployments somebody else has made, and the playbooks for them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ import upstreams
 import yaml
 from cluster import ENVOY, Network, Node, missing
 from control_plane import BUILT, SYSTEM, ControlPlane, Istiod, Object, envoy_filter, insertion, serving
-from plays import Play, Site
-from real import REPOSITORY, TYPE, Result, content_addressed, request, run_module, wait_until
+from plays import Play, playbook
+from real import HOST, REPOSITORY, TYPE, Result, content_addressed, request, run_module, wait_until
+from several import Fleet, gateways
 from test_collection import version
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"NOT RUN: a gateway in a Pod ({missing()})")
@@ -53,6 +54,14 @@ def binding(role: Object) -> Object:
     }
 
 
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+#: A Deployment is a gateway that nobody logs in to.
+INVENTORY = {
+    "gateways": {"children": {"istio_gateways": {"hosts": {"ingress": {}}}}},
+    "istio_nodes": {"hosts": {"node": LOCAL}},
+}
+
+
 class Cluster(t.NamedTuple):
     network: Network
     plane: ControlPlane
@@ -77,8 +86,10 @@ class Pods:
         self.plane = cluster.plane
         self.gateway = self.plane.gateway("ingress", self.plane.istiods[0], start=False)
         (self.gateway.root / "bootstrap.json").write_text(json.dumps(self.gateway.bootstrap))
-        self.site = Site(extension)
+        self.extension = extension
         self.folder = folder / "extensions"
+        self.inventory = folder / "inventory.json"
+        self.inventory.write_text(json.dumps(INVENTORY))
         entry, listening, self.routes = serving(self.gateway, upstream)
         entry["spec"]["endpoints"][0]["address"] = cluster.network.machine
         listening["spec"]["servers"][0]["bind"] = cluster.network.node
@@ -88,7 +99,7 @@ class Pods:
             "envoy_extensions_dir": str(self.folder),
             "istio_gateway_deployment": "ingress",
             "istio_gateway_objects": [listening, self.routes],
-            "istio_gateway_filters": [
+            "envoy_filters": [
                 {
                     "name": "basic_auth",
                     "engine": "dynamic_module",
@@ -96,8 +107,8 @@ class Pods:
                     "config": {"users": [{"username": "foo", "password": "${secret.foo}"}]},
                 }
             ],
-            "istio_gateway_istiods": [f"http://127.0.0.1:{self.plane.istiods[0].monitoring}"],
-            "istio_gateway_kubeconfig": str(self.plane.write_kubeconfig(WHO)),
+            "envoy_filters_istiods": [f"http://127.0.0.1:{self.plane.istiods[0].monitoring}"],
+            "envoy_filters_kubeconfig": str(self.plane.write_kubeconfig(WHO)),
             "istio_gateway_timeout": 60,
         }
 
@@ -138,15 +149,20 @@ class Pods:
         }
 
     def run(self, *options: str, credential: str = FOO, extensions: bool = True, **variables: t.Any) -> Play:
-        """Run the role, by default after the one that puts extensions on the node."""
-        roles = ["envoy_extensions"] if extensions else []
-        tasks = [{"ansible.builtin.import_role": {"name": f"moe.gateway.{name}"}} for name in (*roles, "istio_gateway")]
+        """Run the playbook site, by default for the node too."""
+        limit = [] if extensions else ["--limit", "ingress"]
+        return self.play("site", "--diff", *limit, *options, credential=credential, **variables)
+
+    def play(self, book: str, *options: str, credential: str = FOO, **variables: t.Any) -> Play:
         password = credential.partition(":")[2]
-        secrets = {"istio_gateway_secrets": {"foo": password}}
-        play = self.site.tasks(tasks, "--diff", *options, **{**self.variables, **secrets, **variables})
-        assert password not in play.output
-        assert THEIRS not in play.output
-        return play
+        path = self.folder.with_suffix(".vars.json")
+        path.write_text(json.dumps({**self.variables, "envoy_filters_secrets": {"foo": password}, **variables}))
+        done = playbook("-i", str(self.inventory), "-e", f"@{path}", *options, f"playbooks/{book}.yml")
+        output = done.stdout + done.stderr
+        recap = re.findall(r"^(?:ingress|node) +: ok=(\d+) +changed=(\d+)", output, re.MULTILINE)
+        assert password not in output
+        assert THEIRS not in output
+        return Play(done.returncode, output, *(sum(int(counts[index]) for counts in recap) for index in range(2)))
 
     def good(self, *options: str, **variables: t.Any) -> Play:
         play = self.run(*options, **variables)
@@ -160,7 +176,7 @@ class Pods:
 
     def module(self, check: bool = False, **options: t.Any) -> Result:
         """Run the module for the Pods, without a play."""
-        kubeconfig = self.variables["istio_gateway_kubeconfig"]
+        kubeconfig = self.variables["envoy_filters_kubeconfig"]
         common = {"deployment": "ingress", "kubeconfig": kubeconfig, "timeout": 60}
         return run_module("istio_mounts", {**common, **options}, check)
 
@@ -210,7 +226,6 @@ class Pods:
     def remove(self) -> None:
         self.plane.api.delete(self.deployment())
         wait_until(lambda: not self.names(), "Pods are left", 60)
-        self.site.remove()
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +358,7 @@ def test_what_is_refused_before_anything_changes(pods: Pods) -> None:
     listening, routes = pods.variables["istio_gateway_objects"]
     names = pods.names()
     twice = {**listening, "spec": {**listening["spec"], "servers": listening["spec"]["servers"] * 2}}
-    filters = pods.variables["istio_gateway_filters"]
+    filters = pods.variables["envoy_filters"]
     for variables, message in (
         (
             {"istio_gateway_objects": [listening, {**routes, "spec": {**routes["spec"], "htpp": []}}]},
@@ -355,8 +370,8 @@ def test_what_is_refused_before_anything_changes(pods: Pods) -> None:
             "istio_gateway_objects[0].kind: found EnvoyFilter, expected any other",
         ),
         (
-            {"istio_gateway_filters": [{**filters[0], "extension": "other"}]},
-            "istio_gateway_filters[0].extension: found other",
+            {"envoy_filters": [{**filters[0], "extension": "other"}]},
+            "envoy_filters[0].extension: found other",
         ),
     ):
         output = pods.bad(**variables, extensions=False)
@@ -374,7 +389,7 @@ def test_what_is_refused_before_anything_changes(pods: Pods) -> None:
     assert 'conflict with \\"harness\\": .spec.servers' in output, output
     assert pods.names() == names
     forced = pods.good(extensions=False, istio_gateway_force_conflicts=True)
-    assert "changed: [local -> localhost] => (item=Gateway ingress)" in forced.output, forced.output
+    assert "changed: [ingress -> localhost] => (item=Gateway ingress)" in forced.output, forced.output
     assert "item=VirtualService" not in forced.output, forced.output
     assert pods.get(FOO) == 200
 
@@ -396,13 +411,13 @@ def test_an_envoy_filter_as_tutorials_have_it(pods: Pods) -> None:
     }
     patch = insertion()
     patch["patch"]["value"] = value
-    item = {"name": "tutorial", "extension": "basic_auth"}
+    both = pods.variables["envoy_filters"]
+    given = "{{ item | moe.gateway.from_envoy_filter('basic_auth', name='tutorial') }}"
     wrong = envoy_filter("basic-auth", [patch], {"istio": "other"})
-    both = pods.variables["istio_gateway_filters"]
-    output = pods.bad(istio_gateway_filters=[*both, {**item, "envoy_filter": wrong}], extensions=False)
-    assert "istio_gateway_filters[1].envoy_filter.spec.workloadSelector.labels.istio: found 'other'" in output, output
+    output = pods.bad(envoy_filters=[*both, given], item=wrong, extensions=False)
+    assert "EnvoyFilter.spec.workloadSelector.labels.istio: found 'other'" in output, output
     right = envoy_filter("basic-auth", [patch], {"istio": "ingressgateway"})
-    output = pods.bad(istio_gateway_filters=[*both, {**item, "envoy_filter": right}], extensions=False)
+    output = pods.bad(envoy_filters=[*both, given], item=right, extensions=False)
     assert "refuses it" in output, output
     assert "envoy.extensions.filters.http.golang.v3alpha.Config" in output, output
     assert "The EnvoyFilter is gone again" in output, output
@@ -458,7 +473,7 @@ def test_an_istiod_in_a_pod(pods: Pods, basic_auth: pathlib.Path, tmp_path: path
     istiod, pod = istiod_in_a_pod(pods.cluster)
     where = {
         "istiods": [f"pods://{SYSTEM}/app=istiod:{istiod.monitoring}"],
-        "kubeconfig": pods.variables["istio_gateway_kubeconfig"],
+        "kubeconfig": pods.variables["envoy_filters_kubeconfig"],
     }
     role = documented()[1]
     plane.api.apply(role, binding(role))
@@ -510,17 +525,89 @@ def test_an_istiod_in_a_pod(pods: Pods, basic_auth: pathlib.Path, tmp_path: path
     plane.api.delete(pod, *serving(gateway, upstream), envoy_filter("second", []), binding(role), role)
 
 
+@pytest.fixture
+def mixed(pods: Pods, basic_auth: pathlib.Path, tmp_path: pathlib.Path) -> t.Iterator[Fleet]:
+    """One inventory with the gateway in Kubernetes and one on this machine, which have their filters in common."""
+    with gateways(basic_auth, tmp_path, ["files"]) as fleet:
+        own = {key: value for key, value in pods.variables.items() if key != "envoy_filters"}
+        groups = {
+            "gateways": {"children": {"istio_gateways": {"hosts": {"ingress": own}}}},
+            "istio_nodes": {"hosts": {"node": {**LOCAL, **own}}},
+        }
+        (fleet.folder / "inventory" / "kubernetes.json").write_text(json.dumps(groups))
+        yield fleet
+
+
+def test_the_same_verbs_for_all(mixed: Fleet, pods: Pods, basic_auth: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    files = mixed.sites["files"]
+
+    def accepted() -> list[str]:
+        """The password that each of them takes; both refuse who has none."""
+        assert (files.get(), pods.get()) == (401, 401)
+        words = ("first-word", "second-word", "third-word")
+        found = [[word for word in words if get(f"foo:{word}") == 200] for get in (files.get, pods.get)]
+        return [word for (word,) in found]
+
+    def play(book: str, word: str, *options: str, status: int = 0, **variables: t.Any) -> str:
+        secrets = {"envoy_filters_secrets": {"foo_password": word}}
+        output = mixed.play(f"playbooks/{book}.yml", *options, **secrets, **variables)
+        assert output.startswith(f"{status}\n"), output
+        assert word not in output
+        return output
+
+    play("site", "first-word")
+    assert accepted() == ["first-word"] * 2
+    assert not any(mixed.changed(play("site", "first-word")).values())
+    running = pods.names()
+    told = play("status", "first-word")
+    assert re.search(r"ingress +ok +1 of 1 Pods .* basic_auth +=", told), told
+
+    changed = mixed.changed(play("rotate", "second-word"))
+    assert changed == {"files": 1, "ingress": 1}
+    assert accepted() == ["second-word"] * 2
+    assert not any(mixed.changed(play("rotate", "second-word")).values())
+    drifted = play("status", "first-word", status=2)
+    assert "ingress: drifted: basic_auth: not what the variables say" in drifted, drifted
+    unknown = play("status", "second-word", "--limit", "ingress", status=2, envoy_filters_kubeconfig="/nowhere")
+    assert "ingress: unknown: kubeconfig: found none that can be used at /nowhere" in unknown, unknown
+    # Nobody knows the old one any more.
+    play("rollback", "third-word")
+    assert accepted() == ["first-word"] * 2
+    assert pods.names() == running
+
+    newer = {"envoy_extensions": [{"name": "basic_auth", "src": str(version(basic_auth, tmp_path, 5))}]}
+    probe = {"url": "http://{{ where[inventory_hostname] }}/status/200", "headers": {"host": HOST}}
+    where = {"files": f"127.0.0.1:{files.port}", "ingress": f"{pods.cluster.network.node}:{pods.gateway.port}"}
+    probes = {
+        "where": where,
+        "rollout_probe": [{**probe, "status": "{{ 418 if inventory_hostname == 'ingress' else 401 }}"}],
+    }
+    play("rollout", "second-word", "--check", "--diff", **newer)
+    assert accepted() == ["first-word"] * 2
+    said = play("rollout", "second-word", status=2, rollout_restore=True, **newer, **probes)
+    assert "ingress: FAILED: Status code was 401" in said, said
+    assert said.count("restored to what it ran before") == 2, said
+    assert accepted() == ["first-word"] * 2
+    said = play("rollout", "second-word", **newer)
+    for name in ("files", "ingress"):
+        assert f'"{name}: done"' in said, said
+    assert accepted() == ["second-word"] * 2
+    assert set(pods.names()).isdisjoint(running)
+    play("uninstall", "second-word", "--limit", "files")
+    assert (files.get(), pods.get("foo:second-word")) == (0, 200)
+
+
 def test_away_again(pods: Pods) -> None:
     before, mounts = pods.theirs(), pods.mounts()
     refused = pods.module(state="absent")
     assert refused.code == "in_use"
     assert f"EnvoyFilter {SYSTEM}/basic-auth names /" in refused["msg"]
-    away = {"istio_gateway_state": "absent", "extensions": False}
-    checked = pods.good("--check", **away)
-    assert checked.changed == 2, checked.output
+    checked = pods.play("uninstall", "--check", "--diff")
+    assert (checked.status, checked.changed) == (0, 2), checked.output
     assert (pods.mounts(), pods.get(FOO)) == (mounts, 200)
-    pods.good(**away)
+    done = pods.play("uninstall")
+    assert done.status == 0, done.output
     assert (pods.mounts(), pods.get(FOO), pods.get()) == ([], 403, 403)
-    again = pods.good(**away)
+    again = pods.good(istio_gateway_state="absent", extensions=False)
     assert again.changed == 0, again.output
     assert pods.theirs() == before

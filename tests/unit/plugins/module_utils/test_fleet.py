@@ -52,6 +52,10 @@ def told(*filters, **more):
     }
 
 
+def pods(**more):
+    return {"replicas": 2, "available": 2, "files": ["/a"], "previous_files": ["/a"], **more}
+
+
 def ends(at, name="foo"):
     return [{"path": "config.users[0].not_after", "name": name, "at": at}]
 
@@ -99,6 +103,24 @@ STATE = [
         Host("h", told(control_plane={"connected": False, "name": "istiod"})),
         "drifted",
         "Envoy is connected to no control plane, and goes on with what it has",
+    ),
+    ("in Kubernetes", Host("h", pods(), published={"f": PUBLISHED}), "ok", ""),
+    ("not one Pod serves", Host("h", pods(available=0)), "down", "none of 2 Pods serves"),
+    ("no Pod is wanted", Host("h", pods(available=0, replicas=0)), "down", "it has no Pods"),
+    ("a Pod does not serve", Host("h", pods(available=1)), "drifted", "1 of 2 Pods serve"),
+    ("Pods lack a file", Host("h", pods(files=["/a", "/b"])), "drifted", "its Pods lack /b"),
+    ("the cluster can't be asked", Host("h", failed("api_down")), "unknown", "why"),
+    (
+        "a Pod has not got it yet",
+        Host("h", pods(), published={"f": {**PUBLISHED, "runs": False}}),
+        "drifted",
+        "f: not every Pod has acknowledged it",
+    ),
+    (
+        "the istiod of Pods can't be asked",
+        Host("h", pods(), published={"f": {"msg": "no answer", "runs": False}}),
+        "unknown",
+        "f: what istiod is to bring can't be told: no answer",
     ),
     ("a hung Envoy", Host("h", failed("envoy_hung")), "down", "why"),
     (
@@ -234,6 +256,11 @@ def test_the_table_has_a_line_for_each_filter_and_columns():
     assert [lines[2][at:].split("  ")[0] for at in columns[1:6]] == ["g", "bbbbbb", "aaaaaa-12", "bbbbbb-11", "–"]
     assert lines[2].startswith(" " * len("gateway1"))
     assert lines[3].split() == ["b", "unreachable", *["–"] * 11]
+
+
+def test_the_table_counts_pods():
+    lines = table(fleet([Host("ingress", pods(available=1), published={"f": PUBLISHED})], NOW, 14))
+    assert lines[1].split()[:7] == ["ingress", "drifted", "1", "of", "2", "Pods", "–"]
 
 
 @pytest.mark.parametrize(

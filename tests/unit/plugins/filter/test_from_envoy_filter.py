@@ -10,7 +10,7 @@ import copy
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.moe.gateway.plugins.filter.handwritten_filters import FilterModule
+from ansible_collections.moe.gateway.plugins.filter.from_envoy_filter import FilterModule
 
 CONFIG = {
     "@type": "type.googleapis.com/envoy.extensions.filters.http.golang.v3alpha.Config",
@@ -54,23 +54,24 @@ TUTORIAL = {
 }
 
 
-def read(*items, selector=None):
-    return FilterModule().filters()["handwritten_filters"](list(items), selector)
+def read(value, **options):
+    return FilterModule().filters()["from_envoy_filter"](value, "basic_auth", **options)
 
 
-@pytest.mark.parametrize("selector", [None, {"istio": "ingressgateway", "app": "x"}])
-def test_it_becomes_a_filter(selector):
-    other = {"name": "other", "engine": "native"}
-    assert read(other, {"extension": "basic_auth", "envoy_filter": TUTORIAL}, selector=selector) == [
-        other,
-        {"name": "basic-auth", "engine": "golang", "extension": "basic_auth", "config": CONFIG},
-    ]
+@pytest.mark.parametrize("options", [{}, {"workload_selector": {"istio": "ingressgateway", "app": "x"}}])
+def test_it_becomes_a_filter(options):
+    assert read(TUTORIAL, **options) == {
+        "name": "basic-auth",
+        "engine": "golang",
+        "extension": "basic_auth",
+        "config": CONFIG,
+    }
 
 
 def test_a_name_of_its_own_and_no_match():
     value = copy.deepcopy(TUTORIAL)
     del value["spec"]["workloadSelector"], value["spec"]["configPatches"][0]["match"]
-    (found,) = read({"name": "auth", "extension": "basic_auth", "envoy_filter": value}, selector={})
+    found = read(value, workload_selector={}, name="auth")
     assert (found["name"], found["config"]) == ("auth", CONFIG)
 
 
@@ -101,6 +102,6 @@ def test_what_would_be_lost_is_refused(path, value, error):
         place = place[key]
     place[path[-1]] = value
     with pytest.raises(AnsibleFilterError) as raised:
-        read({"extension": "basic_auth", "envoy_filter": changed}, selector={"istio": "ingressgateway"})
-    assert str(raised.value).startswith("istio_gateway_filters[0].envoy_filter.")
+        read(changed)
+    assert str(raised.value).startswith("EnvoyFilter.")
     assert error in str(raised.value)
