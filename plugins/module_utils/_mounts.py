@@ -31,6 +31,8 @@ class File(t.NamedTuple):
     #: the image that has it, in its topmost directory, and is mounted as a whole on a directory that is the file's own:
     #: no runtime mounts a single file of one. Empty where it is on the node, under the same path.
     image: str = ""
+    #: an init container copies it out of the image into a directory of the Pod's own: nothing of the image is mounted
+    copied: bool = False
 
     @property
     def name(self) -> str:
@@ -53,12 +55,30 @@ class File(t.NamedTuple):
         return f"{_PREFIX}{name[:32].strip('-')}-{hashlib.sha256(self.path.encode()).hexdigest()[:16]}"
 
     def source(self) -> Object:
+        if self.copied:
+            return {"emptyDir": {}}
         if self.image:
             return {"image": {"reference": self.image}}
         return {"hostPath": {"path": self.path, "type": "File"}}
 
+    def copier(self) -> Object:
+        """The init container. It is allowed nothing that a restricted namespace forbids."""
+        return {
+            "name": self.volume,
+            "image": self.image,
+            # Where the Pod is started anew, the file is there already, and nobody has it open.
+            "command": ["cp", "-f", f"/{self.name}", self.path],
+            "volumeMounts": [{"name": self.volume, "mountPath": self.mount}],
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            },
+        }
+
     def __str__(self) -> str:
-        return f"{self.path} of the image {self.image}" if self.image else self.path
+        how = " copied out" if self.copied else ""
+        return f"{self.path}{how} of the image {self.image}" if self.image else self.path
 
 
 def files(extensions: list[dict[str, t.Any]]) -> list[File]:
@@ -72,7 +92,9 @@ def files(extensions: list[dict[str, t.Any]]) -> list[File]:
             raise invalid(f"{at}.path", describe(path), expected)
         if item.get("sha256") not in (None, parsed[1]):
             raise invalid(f"{at}.sha256", str(item["sha256"]), f"{parsed[1]}, the digest in its path")
-        file = File(path, item.get("image") or "")
+        file = File(path, item.get("image") or "", bool(item.get("init_container")))
+        if file.copied and not file.image:
+            raise invalid(f"{at}.init_container", "true and no image", "an image that it copies the file out of")
         if file.image and f"{posixpath.basename(file.mount)}.so" != file.name:
             expected = f"{file.mount}/{file.name[:-3]}/{file.name}, since the image takes a directory"
             raise invalid(f"{at}.path", path, expected)
@@ -102,11 +124,15 @@ def ours(deployment: Object, name: str) -> list[File]:
 def _mounted(deployment: Object, name: str) -> list[tuple[File, str]]:
     """The files that a container has as :func:`manifest` mounts them, whoever saw to it, with the names of volumes."""
     volumes = {item["name"]: item for item in _pod(deployment).get("volumes") or []}
+    copiers = {item["name"]: item["image"] for item in _pod(deployment).get("initContainers") or []}
     found = []
     for mount in container(deployment, name).get("volumeMounts") or []:
         volume, path = volumes[mount["name"]], mount["mountPath"]
         if image := (volume.get("image") or {}).get("reference"):
             found.append((File(f"{path}/{posixpath.basename(path)}.so", image), mount["name"]))
+        elif "emptyDir" in volume and mount["name"] in copiers:
+            copied = File(f"{path}/{posixpath.basename(path)}.so", copiers[mount["name"]], True)
+            found.append((copied, mount["name"]))
         elif (volume.get("hostPath") or {}).get("path") == path:
             found.append((File(path), mount["name"]))
     return found
@@ -161,6 +187,8 @@ def manifest(namespace: str, deployment: str, name: str, files: list[File]) -> O
         mounts = [{"name": file.volume, "mountPath": file.mount, "readOnly": True} for file in files]
         volumes = [{"name": file.volume, **file.source()} for file in files]
         pod = {"containers": [{"name": name, "volumeMounts": mounts}], "volumes": volumes}
+        if copiers := [file.copier() for file in files if file.copied]:
+            pod["initContainers"] = copiers
         found["spec"] = {"template": {"spec": pod}}
     return found
 

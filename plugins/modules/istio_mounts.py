@@ -58,6 +58,12 @@ options:
             containerd 2.4.
           - Name it by its digest (C(registry.example.com/extensions@sha256:...)), so that it never changes.
         type: str
+      init_container:
+        description:
+          - Have an init container copy the file out of O(extensions[].image), which has the program C(cp) then, instead
+            of mounting the image. Any Kubernetes can do that.
+        type: bool
+        default: false
       sha256:
         description: The digest, which has to be the one in O(extensions[].path).
         type: str
@@ -219,6 +225,7 @@ def main() -> None:
                 "options": {
                     "path": {"type": "path", "required": True},
                     "image": {"type": "str"},
+                    "init_container": {"type": "bool", "default": False},
                     "sha256": {"type": "str"},
                 },
             },

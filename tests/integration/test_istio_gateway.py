@@ -19,7 +19,7 @@ import typing as t
 import pytest
 import upstreams
 import yaml
-from cluster import ENVOY, Network, Node, missing
+from cluster import ENVOY, Network, Node, libraries, missing
 from control_plane import BUILT, SYSTEM, ControlPlane, Istiod, Object, envoy_filter, insertion, serving
 from plays import Play, playbook
 from real import HOST, REPOSITORY, TYPE, Result, content_addressed, request, run_module, wait_until
@@ -199,7 +199,7 @@ class Pods:
         """The files that its Pods get from the collection."""
         pod = self.object()["spec"]["template"]["spec"]
         found = {one["name"]: one for one in pod["volumes"] if one["name"].startswith("moe-gateway-")}
-        found = {name: one for name, one in found.items() if "image" not in one}
+        found = {name: one for name, one in found.items() if "hostPath" in one}
         mounts = {one["name"]: one for one in pod["containers"][0]["volumeMounts"] if one["name"] in found}
         assert all(one["hostPath"]["type"] == "File" for one in found.values())
         assert all(mounts[name]["readOnly"] for name in found)
@@ -213,9 +213,11 @@ class Pods:
         found = self.object()
         pod = found["spec"]["template"]["spec"]
         for part in (pod, *pod["containers"]):
-            for kind in ("volumes", "volumeMounts"):
+            for kind in ("volumes", "volumeMounts", "initContainers"):
                 if kind in part:
                     part[kind] = [one for one in part[kind] if not one["name"].startswith("moe-gateway-")]
+                    if not part[kind]:
+                        del part[kind]
         del found["metadata"]["annotations"]["deployment.kubernetes.io/revision"]
         return {"annotations": found["metadata"]["annotations"], "spec": found["spec"]}
 
@@ -352,6 +354,29 @@ def test_a_file_of_an_image(pods: Pods, basic_auth: pathlib.Path, tmp_path: path
     assert pods.get(FOO) == 200
     again = pods.module(extensions=[{"path": where["path"], "image": "localhost/extensions:1"}])
     assert (again["action"], again["files"]) == ("none", again["previous_files"])
+
+
+def test_a_file_that_is_copied_out_of_an_image(pods: Pods, basic_auth: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    library = content_addressed(version(basic_auth, tmp_path, 6), tmp_path)
+    copy = pathlib.Path("/bin/cp")
+    linked = {str(path): path for path in libraries(copy)}
+    pods.cluster.node.load("localhost/copying:1", {library.name: library, "/bin/cp": copy, **linked}, ["/none"])
+    first = pods.names()
+    item = {
+        "path": f"/extensions/{library.stem}/{library.name}",
+        "image": "localhost/copying:1",
+        "init_container": True,
+    }
+    other = f"/extensions/basic_auth-{'0' * 64}/basic_auth-{'0' * 64}.so"
+    absent = pods.module(extensions=[{**item, "path": other}], timeout=5)
+    assert absent.code == "not_rolled_out"
+    assert "ended with 1" in absent["msg"]
+    assert pods.names() == first
+    pods.good(istio_gateway_extensions=[{"name": "basic_auth", **item}], extensions=False)
+    (copier,) = pods.object()["spec"]["template"]["spec"]["initContainers"]
+    assert copier["image"] == item["image"]
+    assert (pods.get(FOO), pods.get()) == (200, 401)
+    assert pods.module(extensions=[item])["action"] == "none"
 
 
 def test_what_is_refused_before_anything_changes(pods: Pods) -> None:

@@ -74,6 +74,15 @@ def test_every_state_is_named_beside_its_colour() -> None:
         assert re.search(rf"<small>{state}", text)
 
 
+def test_a_gateway_in_kubernetes() -> None:
+    pods = {"replicas": 2, "available": 1, "files": [], "previous_files": []}
+    published = {"version": "0123456789abcdef-3", "action": "none", "found": [], "runs": True}
+    text = page([Host("ingress", pods, published={"basic_auth": published})])
+    assert "<span>1 of 2 Pods</span>" in text
+    assert '<th scope="row">basic_auth</th>' in text
+    assert Parsed(text).open == []
+
+
 def test_what_gateways_tell_is_escaped() -> None:
     nasty = "<script>alert(1)</script>\"'&"
     told = look("h")

@@ -16,9 +16,9 @@ def path(number, name="basic_auth", folder="/opt/envoy/extensions"):
     return f"{folder}/{name}-{number:064x}.so"
 
 
-def file(number, image=""):
+def file(number, image="", copied=False):
     own = path(number)
-    return File(f"{own[:-3]}/{own.rpartition('/')[2]}" if image else own, image)
+    return File(f"{own[:-3]}/{own.rpartition('/')[2]}" if image else own, image, copied)
 
 
 def deployment(*files, **spec):
@@ -29,7 +29,9 @@ def deployment(*files, **spec):
     (container,) = pod["containers"]
     mounts = [{"name": "own", "mountPath": "/var/own"}, *container.get("volumeMounts", [])]
     containers = [{**container, "volumeMounts": mounts}, {"name": "other"}]
-    template = {"spec": {"containers": containers, "volumes": [own, *pod["volumes"]]}}
+    theirs = {"name": "theirs", "image": "other"}
+    copiers = [theirs, *pod.get("initContainers", [])]
+    template = {"spec": {"initContainers": copiers, "containers": containers, "volumes": [own, *pod["volumes"]]}}
     selector = {"matchLabels": {"istio": "ingressgateway"}}
     return {"metadata": {"generation": 3}, "spec": {"selector": selector, "template": template, **spec}}
 
@@ -89,6 +91,26 @@ def test_a_file_of_an_image():
     with pytest.raises(Failure, match=r"path: found .*, expected .*/basic_auth-0+1/basic_auth-0+1.so, since"):
         _mounts.files([item])
     assert _mounts.files([{**item, "path": file(1, image).path}]) == [file(1, image)]
+
+
+def test_a_file_that_is_copied_out_of_an_image():
+    image = "registry.example.com/extensions@sha256:0"
+    copied = file(1, image, True)
+    found = deployment(copied, file(2))
+    assert _mounts.ours(found, "istio-proxy") == [copied, file(2)]
+    assert _mounts.plan(found, "istio-proxy", [copied], []) == [copied, file(2)]
+    # Another way to the same path is another Pod.
+    assert _mounts.plan(found, "istio-proxy", [file(1, image)], []) == [file(1, image)]
+    pod = _mounts.manifest("a", "b", "c", [copied])["spec"]["template"]["spec"]
+    (copier,), (volume,) = pod["initContainers"], pod["volumes"]
+    assert copier["command"] == ["cp", "-f", f"/{copied.name}", copied.path]
+    assert copier["volumeMounts"] == [{"name": volume["name"], "mountPath": path(1)[:-3]}]
+    assert volume == {"name": copied.volume, "emptyDir": {}}
+    assert pod["containers"][0]["volumeMounts"][0]["readOnly"]
+    item = {"path": copied.path, "image": image, "init_container": True}
+    assert _mounts.files([item]) == [copied]
+    with pytest.raises(Failure, match=r"extensions\[0\].init_container: found true and no image"):
+        _mounts.files([{**item, "image": None, "path": path(1)}])
 
 
 def test_only_what_is_the_collections_is_applied():
