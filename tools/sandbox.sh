@@ -54,7 +54,7 @@ default_ulimits = ["nofile=20000:20000", "nproc=16384:16384"]
 pids_limit = 0
 [network]
 network_backend = "netavark"
-network_config_dir = "$folder/networks"
+network_config_dir = "/run/containers/networks"
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"

@@ -618,8 +618,6 @@ def test_the_same_verbs_for_all(mixed: Fleet, pods: Pods, basic_auth: pathlib.Pa
         assert f'"{name}: done"' in said, said
     assert accepted() == ["second-word"] * 2
     assert set(pods.names()).isdisjoint(running)
-    play("uninstall", "second-word", "--limit", "files")
-    assert (files.get(), pods.get("foo:second-word")) == (0, 200)
 
 
 def test_away_again(pods: Pods) -> None:

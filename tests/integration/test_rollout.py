@@ -42,9 +42,11 @@ def host(fleet: Fleet) -> t.Iterator[t.Callable[..., None]]:
     yield give
     for file in files:
         file.unlink()
-    output = fleet.play("playbooks/site.yml")
-    assert output.startswith("0\n"), output
-    assert accepted(fleet) == [PASSWORD] * 3
+    # A play of all takes long, and many tests end with what they began with.
+    if accepted(fleet) != [PASSWORD] * 3:
+        output = fleet.play("playbooks/site.yml")
+        assert output.startswith("0\n"), output
+        assert accepted(fleet) == [PASSWORD] * 3
 
 
 def accepted(fleet: Fleet) -> list[str]:
