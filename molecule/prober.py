@@ -23,7 +23,7 @@ import time
 import typing as t
 
 #: seconds between an answer and the next request, unless the settings say other
-_PAUSE = 0.05
+_PAUSE = 0.02
 #: seconds after which an answer counts as missing
 _TIMEOUT = 2.0
 

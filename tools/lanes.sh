@@ -8,8 +8,9 @@ set -m
 
 scratch=$(mktemp --directory)
 end() {
-    for pid in $(jobs -p); do
-        kill -TERM -- "-$pid" 2>/dev/null || true
+    for pid in $(jobs -pr); do
+        # It may have ended since.
+        kill -TERM -- "-$pid" || true
     done
     wait
     rm -rf "$scratch"
@@ -23,8 +24,10 @@ lane() { # TARGET...
     SECONDS=0
     make --no-print-directory "$@" </dev/null || outcome=FAILED
     echo "lane $outcome after $SECONDS s: $*" >>"$scratch/outcomes"
+    [ "$outcome" = passed ]
 }
 
+pids=()
 for ((index = 1; index <= $#; index++)); do
     read -ra targets <<<"${!index}"
     if ((index < $#)); then
@@ -32,11 +35,16 @@ for ((index = 1; index <= $#; index++)); do
     else
         lane "${targets[@]}" &
     fi
+    pids+=($!)
 done
-wait
+# Each by its own status: a lane that is killed says nothing.
+status=0
+for pid in "${pids[@]}"; do
+    wait "$pid" || status=1
+done
 
 for ((index = 1; index < $#; index++)); do
     cat "$scratch/$index.log"
 done
 cat "$scratch/outcomes"
-! grep --quiet FAILED "$scratch/outcomes"
+exit "$status"

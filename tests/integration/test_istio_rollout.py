@@ -145,4 +145,5 @@ def test_the_gateway_of_files_then_the_canary_then_all(fleet: Fleet) -> None:
     said = restored(fleet.play(BOOK, rollout_probe=probes, ports=ports))
     assert accepted(fleet) == [PASSWORD, NEW, PASSWORD]
     assert (said["files"], said["other"]) == ("done", "done, but only for the canary")
+    assert said["canary"].startswith("FAILED: Status code was 401")
     assert refused(fleet)
