@@ -7,6 +7,8 @@ set -euo pipefail
 set -m
 
 scratch=$(mktemp --directory)
+# The trap below calls it.
+# shellcheck disable=SC2329
 end() {
     for pid in $(jobs -pr); do
         # It may have ended since.
