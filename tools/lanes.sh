@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Run lanes of make's targets side by side, the targets of a lane in turn. A lane may set variables, too.
+# Run lanes of make's targets side by side, the targets of a lane in turn, all of them even when one fails. A lane may set
+# variables, too.
 # The output of the last lane is shown as it comes, that of the others when all have ended.
 # usage: tools/lanes.sh "TARGET..." "TARGET... VARIABLE=VALUE"
 set -euo pipefail
@@ -24,7 +25,7 @@ trap 'exit 143' HUP TERM
 lane() { # TARGET...
     local outcome=passed
     SECONDS=0
-    make --no-print-directory "$@" </dev/null || outcome=FAILED
+    make --no-print-directory --keep-going "$@" </dev/null || outcome=FAILED
     echo "lane $outcome after $SECONDS s: $*" >>"$scratch/outcomes"
     [ "$outcome" = passed ]
 }
