@@ -492,6 +492,8 @@ class ControlPlane:
             "--advertise-address=10.0.0.1",
             "--endpoint-reconciler-type=none",
             "--service-cluster-ip-range=10.96.0.0/16",
+            # Nothing routes to the address of a Service, so it asks the Pods of a webhook themselves.
+            "--enable-aggregator-routing=true",
             f"--tls-cert-file={serving.certificate}",
             f"--tls-private-key-file={serving.key}",
             f"--client-ca-file={self.authority.certificate}",

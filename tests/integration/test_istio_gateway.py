@@ -20,9 +20,9 @@ import pytest
 import upstreams
 import yaml
 from cluster import ENVOY, Network, Node, libraries, missing
-from control_plane import BUILT, SYSTEM, ControlPlane, Istiod, Object, envoy_filter, insertion, serving
+from control_plane import BUILT, SYSTEM, ControlPlane, Istiod, Object, envoy_filter, serving
 from plays import Play, playbook
-from real import HOST, REPOSITORY, TYPE, Result, content_addressed, request, run_module, wait_until
+from real import HOST, REPOSITORY, Result, content_addressed, request, run_module, wait_until
 from several import Fleet, gateways
 from test_collection import version
 
@@ -39,7 +39,7 @@ def documented() -> tuple[Object, Object, Object]:
     page = (REPOSITORY / "docs" / "istio.md").read_text()
     blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     filters, istiods, pods = (block for block in blocks if block.get("kind") == "Role")
-    filters["rules"][2]["resourceNames"] += ["moe-gateway.tutorial", "moe-gateway.second"]
+    filters["rules"][2]["resourceNames"] += ["moe-gateway.golang-filter", "moe-gateway.second"]
     pods["rules"][0]["resourceNames"] = ["ingress"]
     return filters, istiods, pods
 
@@ -419,33 +419,20 @@ def test_what_is_refused_before_anything_changes(pods: Pods) -> None:
     assert pods.get(FOO) == 200
 
 
-def test_an_envoy_filter_as_tutorials_have_it(pods: Pods) -> None:
+def test_the_envoy_filter_of_the_blog(pods: Pods) -> None:
     """It becomes the filter that is meant. A stock Envoy has none for Go, so it is taken away again."""
-    value = {
-        "name": "envoy.filters.http.golang",
-        "typed_config": {
-            "@type": TYPE + "envoy.extensions.filters.http.golang.v3alpha.Config",
-            "library_id": "basic-auth",
-            "library_path": "/etc/envoy/basic-auth.so",
-            "plugin_name": "basic-auth",
-            "plugin_config": {
-                "@type": TYPE + "xds.type.v3.TypedStruct",
-                "value": {"username": "foo", "password": "${secret.foo}"},
-            },
-        },
-    }
-    patch = insertion()
-    patch["patch"]["value"] = value
+    blog = yaml.safe_load((REPOSITORY / "tests" / "inputs" / "blog.yaml").read_text())
     both = pods.variables["envoy_filters"]
-    given = "{{ item | moe.gateway.from_envoy_filter('basic_auth', name='tutorial') }}"
-    wrong = envoy_filter("basic-auth", [patch], {"istio": "other"})
+    given = "{{ item | moe.gateway.from_envoy_filter('basic_auth') }}"
+    wrong = envoy_filter("golang-filter", blog["spec"]["configPatches"], {"istio": "other"})
     output = pods.bad(envoy_filters=[*both, given], item=wrong, extensions=False)
     assert "EnvoyFilter.spec.workloadSelector.labels.istio: found 'other'" in output, output
-    right = envoy_filter("basic-auth", [patch], {"istio": "ingressgateway"})
-    output = pods.bad(envoy_filters=[*both, given], item=right, extensions=False)
+    output = pods.bad(envoy_filters=[*both, given], item=blog, extensions=False)
     assert "refuses it" in output, output
     assert "envoy.extensions.filters.http.golang.v3alpha.Config" in output, output
     assert "The EnvoyFilter is gone again" in output, output
+    # The password that it has in it is a secret all the same.
+    assert not re.search(r"\bbar\b", output), output
     assert (pods.get(FOO), pods.get()) == (200, 401)
 
 

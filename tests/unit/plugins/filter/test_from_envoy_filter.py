@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import copy
+import pathlib
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.moe.gateway.plugins.filter.from_envoy_filter import FilterModule
@@ -54,6 +56,9 @@ TUTORIAL = {
 }
 
 
+BLOG = pathlib.Path(__file__).parents[3] / "inputs" / "blog.yaml"
+
+
 def read(value, **options):
     return FilterModule().filters()["from_envoy_filter"](value, "basic_auth", **options)
 
@@ -65,6 +70,18 @@ def test_it_becomes_a_filter(options):
         "engine": "golang",
         "extension": "basic_auth",
         "config": CONFIG,
+    }
+
+
+def test_the_one_of_the_blog():
+    """It selects no gateways, names a type that is none, and has its password in it."""
+    found = read(yaml.safe_load(BLOG.read_text(encoding="utf-8")))
+    assert (found["name"], found["engine"], found["extension"]) == ("golang-filter", "golang", "basic_auth")
+    assert found["config"]["plugin_name"] == "basic-auth"
+    assert found["config"]["plugin_config"] == {
+        "@type": "type.googleapis.com/xds.type.v3.TypedStruct",
+        "type_url": "typexx",
+        "value": {"username": "foo", "password": "bar"},
     }
 
 
