@@ -23,8 +23,9 @@ import pytest
 import yaml
 from control_plane import BUILT, SYSTEM, ControlPlane, Gateway, Object, envoy_filter, istio_object, serving
 from real import NATIVE, REPOSITORY, TYPE, Result, content_addressed, htpasswd, request, run_module, wait_until
+from xds_client import Subscriber
 
-from ansible_collections.moe.gateway.plugins.module_utils import _engines, _envoy_filter
+from ansible_collections.moe.gateway.plugins.filter.from_envoy_filter import from_envoy_filter
 
 FOO, NEW, WRONG = "foo:bar-of-old", "foo:baz-of-new", "foo:wrong"
 PASSWORDS = ("bar-of-old", "baz-of-new")
@@ -159,16 +160,21 @@ def test_a_rotation(one: Story) -> None:
     assert after.uptime >= before.uptime
 
 
-def test_every_gateway(story: Story) -> None:
-    for number in range(3):
-        story.gateway(f"gateway-{number}")
-    done = story.good()
-    assert done["gateways"] == [f"gateway-{number}.istio-system" for number in range(3)]
-    story.answers(None, 401, 401, 401)
+def test_every_gateway_of_twenty(story: Story) -> None:
+    everyone = sorted(f"gateway-{number}.istio-system" for number in range(20))
+    for proxy in everyone:
+        story.gateway(proxy.partition(".")[0])
+    for credential, other in ((FOO, NEW), (NEW, FOO)):
+        done = story.good(credential)
+        assert sorted(done["gateways"]) == everyone
+        story.answers(credential, *[200] * 20)
+        story.answers(other, *[401] * 20)
+    story.answers(None, *[401] * 20)
     # Only one of them.
-    canary = story.good(NEW, name="canary", workload_selector={"gateway": "gateway-1"})
+    canary = story.good(FOO, name="canary", workload_selector={"gateway": "gateway-1"})
     assert canary["gateways"] == ["gateway-1.istio-system"]
-    story.answers(FOO, 200, 401, 200)
+    chosen = [gateway.name == "gateway-1" for gateway in story.gateways]
+    story.answers(NEW, *(401 if one else 200 for one in chosen))
     removed = story.good(name="canary", state="absent", purge=True)
     assert (removed["changed"], removed["action"]) == (True, "removed")
     assert story.object("canary") is None
@@ -409,33 +415,47 @@ def test_another_engine(one: Story) -> None:
     assert seen == {401}
 
 
-def test_the_blogs_form_of_golang(one: Story) -> None:
-    """istiod sends it as it was meant. A stock Envoy has no such filter, so it refuses it, and says so."""
-    config = {
-        "library_id": "basic-auth",
-        "library_path": str(one.extension),
-        "plugin_name": "basic-auth",
-        "plugin_config": {
-            "@type": TYPE + "xds.type.v3.TypedStruct",
-            "value": {"username": "foo", "password": "${secret.password}"},
-        },
-    }
-    result = one.bad("refused_by_envoy", engine="golang", extension=None, config=config)
+def of_the_blog() -> Object:
+    blog = yaml.safe_load((REPOSITORY / "tests" / "inputs" / "blog.yaml").read_text())
+    config: Object = from_envoy_filter(blog, "basic_auth")["config"]
+    return config
+
+
+def test_a_stock_envoy_has_no_golang(one: Story) -> None:
+    result = one.bad("refused_by_envoy", engine="golang", config=of_the_blog())
     assert "golang" in result["failure"]["details"]["reason"]
     assert result["failure"]["details"]["gateways"] == ["first.istio-system"]
     one.gateways[0].statuses(None, 200)
-    target = _envoy_filter.Target("golang", SYSTEM, {"gateway": "first"}, inline=True)
-    typed = _engines.typed_config(
-        "golang", "golang", config, _engines.Extension.at(str(one.extension)), None, seal=False
-    )
-    one.plane.api.apply(_envoy_filter.manifest(target, typed, _engines.GOLANG, None))
-    meant = {"@type": TYPE + _engines.GOLANG, "library_id": f"basic-auth-{one.extension.stem.rpartition('-')[2]}"}
 
-    def sent() -> bool:
-        found = json.dumps(one.istiod.debug("config_dump?proxyID=first.istio-system&types=lds"))
-        return all(json.dumps(text) in found for text in (*meant.values(), str(one.extension), "${secret.password}"))
 
-    wait_until(sent, "istiod does not have it for the gateway")
+@pytest.mark.parametrize("inline", [False, True])
+def test_the_golang_filter_of_the_blog(story: Story, inline: bool) -> None:
+    """A gateway that takes it is sent exactly what was meant, and the module hears that it has taken it."""
+    gateway = story.plane.gateway("first", story.istiod, start=False)
+    story.plane.api.apply(*serving(gateway, story.upstream))
+    meant = of_the_blog()
+    digest = story.extension.stem.rpartition("-")[2]
+    with Subscriber(gateway, story.istiod, ["basic_auth.Config"]) as client:
+        wait_until(lambda: client.listeners, "istiod sends no listener")
+        for password, given in (("bar", "bar"), ("bar-of-old", "${secret.password}")):
+            listeners = dict(client.listeners)
+            meant["plugin_config"]["value"]["password"] = given
+            done = story.good(engine="golang", config=meant, inline=inline)
+            assert (done["changed"], done["gateways"]) == (True, [gateway.proxy])
+            assert client.filters == {
+                "basic_auth.Config": {
+                    "library_id": f"example-{digest}",
+                    "library_path": str(story.extension),
+                    "plugin_name": "basic-auth",
+                    "plugin_config": {
+                        "@type": TYPE + "xds.type.v3.TypedStruct",
+                        "type_url": "typexx",
+                        "value": {"username": "foo", "password": password},
+                    },
+                }
+            }
+        # Only in the inline form a credential changes the listener, whose connections drain then.
+        assert (client.listeners != listeners) == inline
 
 
 def test_istiod_is_down(one: Story) -> None:
