@@ -218,8 +218,11 @@ def test_from_nothing_to_an_upgrade_and_away(
         # Definitions, and what istiod itself writes.
         assert {one.split()[0] for one in left} == {"CustomResourceDefinition", "ConfigMap"}, left
         assert not left & {"ConfigMap istio", "ConfigMap values", "ConfigMap istio-sidecar-injector"}, left
-        # With definitions, everybody's objects stay.
+        # With definitions, everybody's objects stay, unless these are to go, too.
         assert api.get(envoy_filter("basic-auth", [])) is not None
+        installed.good(book="istiod_uninstall", tag=NEW, istiod_uninstall_definitions=True)
+        assert {one for one in installed.objects() if one.startswith("CustomResourceDefinition ")} == set()
+        assert api.get(NAMESPACE) is not None
         assert gateway.get("foo:baz-of-new") == 200
 
 
