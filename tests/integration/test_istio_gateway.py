@@ -265,8 +265,11 @@ class Load:
         while not self._end.is_set():
             for credential in (self.credential, None):
                 status = self.pods.get(credential)
-                # An Envoy that ends closes what it has just accepted; whoever asks again gets an answer of another.
-                self.seen[credential, status or -self.pods.get(credential)] += 1
+                if not status:
+                    # An Envoy that ends closes what it has just accepted; whoever asks again gets an answer of another.
+                    time.sleep(0.2)
+                    status = -self.pods.get(credential)
+                self.seen[credential, status] += 1
             time.sleep(0.02)
 
     def __enter__(self) -> Load:
