@@ -349,12 +349,14 @@ class Gateway(RealGateway):
         plaintext: bool = False,
         delta: bool = False,
         metadata: Object | None = None,
+        at: str | None = None,
     ) -> None:
         """
         :param istiods: of which it is connected to one at a time, and to another when that is gone.
         :param labels: besides ``istio: ingressgateway`` and ``gateway: NAME``.
         :param pair: its certificate to istiod; by default one of the control plane's CA for its service account.
         :param delta: ask for changes only, as Istio's own proxy does.
+        :param at: the address of its istiods, where that is not the control plane's.
         """
         super().__init__()
         self.plane = plane
@@ -390,14 +392,14 @@ class Gateway(RealGateway):
             "node": node,
             "admin": self.bootstrap["admin"],
             "dynamic_resources": {"ads_config": ads, "cds_config": from_ads, "lds_config": from_ads},
-            "static_resources": {"clusters": [self._cluster(istiods, plaintext)]},
+            "static_resources": {"clusters": [self._cluster(istiods, plaintext, at)]},
         }
 
-    def _cluster(self, istiods: t.Sequence[Istiod], plaintext: bool) -> Object:
+    def _cluster(self, istiods: t.Sequence[Istiod], plaintext: bool, at: str | None) -> Object:
         endpoints = [
             {"endpoint": {"address": {"socket_address": {"address": address, "port_value": port}}}}
             for address, port in (
-                ("127.0.0.1", istiod.plaintext) if plaintext else (self.plane.address, istiod.port)
+                (at or "127.0.0.1", istiod.plaintext) if plaintext else (at or self.plane.address, istiod.port)
                 for istiod in istiods
             )
         ]

@@ -37,6 +37,31 @@ class Play(t.NamedTuple):
         ]
 
 
+def outcome(done: subprocess.CompletedProcess[str], *hosts: str) -> Play:
+    """What a run came to, and for how many tasks of these hosts together."""
+    output = done.stdout + done.stderr
+    recap = re.findall(rf"^(?:{'|'.join(hosts)}) +: ok=(\d+) +changed=(\d+)", output, re.MULTILINE)
+    return Play(done.returncode, output, *(sum(int(counts[index]) for counts in recap) for index in range(2)))
+
+
+class Playable:
+    """What a playbook is run for; a subclass says how."""
+
+    def run(self, *options: str, **variables: t.Any) -> Play:
+        raise NotImplementedError
+
+    def good(self, *options: str, **variables: t.Any) -> Play:
+        play = self.run(*options, **variables)
+        assert play.status == 0, play.output
+        return play
+
+    def bad(self, *options: str, **variables: t.Any) -> str:
+        """What a run says that fails."""
+        play = self.run(*options, **variables)
+        assert play.status != 0, play.output
+        return play.output
+
+
 def playbook(*arguments: str, python: str = sys.executable, **more: str) -> subprocess.CompletedProcess[str]:
     """Run ansible-playbook.
 
@@ -102,10 +127,7 @@ class Site:
             done = self.run("-i", "inventory/local", "-e", f"@{path}", *options, book)
         finally:
             path.unlink()
-        output = done.stdout + done.stderr
-        recap = re.search(r"^local +: ok=(\d+) +changed=(\d+)", output, re.MULTILINE)
-        counts = map(int, recap.groups()) if recap else (0, 0)
-        return Play(done.returncode, output, *counts)
+        return outcome(done, "local")
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return playbook(*arguments, python=self.python, **self.environment)

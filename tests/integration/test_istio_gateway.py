@@ -21,7 +21,7 @@ import upstreams
 import yaml
 from cluster import ENVOY, Network, Node, libraries, missing
 from control_plane import BUILT, SYSTEM, ControlPlane, Istiod, Object, envoy_filter, serving
-from plays import Play, playbook
+from plays import Play, Playable, outcome, playbook
 from real import HOST, REPOSITORY, Result, content_addressed, request, run_module, wait_until
 from several import Fleet, gateways
 from test_collection import version
@@ -78,7 +78,7 @@ def cluster(built: None) -> t.Iterator[Cluster]:
         yield Cluster(network, plane, node)
 
 
-class Pods:
+class Pods(Playable):
     """A gateway in Pods: the Deployment that somebody else has made, and the role for it."""
 
     def __init__(self, cluster: Cluster, upstream: int, extension: pathlib.Path, folder: pathlib.Path) -> None:
@@ -158,21 +158,10 @@ class Pods:
         path = self.folder.with_suffix(".vars.json")
         path.write_text(json.dumps({**self.variables, "envoy_filters_secrets": {"foo": password}, **variables}))
         done = playbook("-i", str(self.inventory), "-e", f"@{path}", *options, f"playbooks/{book}.yml")
-        output = done.stdout + done.stderr
-        recap = re.findall(r"^(?:ingress|node) +: ok=(\d+) +changed=(\d+)", output, re.MULTILINE)
-        assert password not in output
-        assert THEIRS not in output
-        return Play(done.returncode, output, *(sum(int(counts[index]) for counts in recap) for index in range(2)))
-
-    def good(self, *options: str, **variables: t.Any) -> Play:
-        play = self.run(*options, **variables)
-        assert play.status == 0, play.output
+        play = outcome(done, "ingress", "node")
+        assert password not in play.output
+        assert THEIRS not in play.output
         return play
-
-    def bad(self, *options: str, **variables: t.Any) -> str:
-        play = self.run(*options, **variables)
-        assert play.status != 0, play.output
-        return play.output
 
     def module(self, check: bool = False, **options: t.Any) -> Result:
         """Run the module for the Pods, without a play."""
@@ -497,11 +486,7 @@ def test_an_istiod_in_a_pod(pods: Pods, basic_auth: pathlib.Path, tmp_path: path
     )
     plane.api.apply(pod)
     with upstreams.running() as upstream:
-        gateway = plane.gateway("second", istiod, start=False)
-        (cluster,) = gateway.bootstrap["static_resources"]["clusters"]
-        (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
-        endpoint["endpoint"]["address"]["socket_address"]["address"] = node
-        gateway.start()
+        gateway = plane.gateway("second", istiod, at=node)
         plane.api.apply(*serving(gateway, upstream))
         gateway.statuses(None, 200, 60)
 

@@ -15,7 +15,7 @@ import pytest
 import upstreams
 from cluster import Network, Node, missing
 from control_plane import BUILT, SYSTEM, ApiError, ControlPlane, Object, discovered, envoy_filter, serving
-from plays import Play, playbook
+from plays import Play, Playable, outcome, playbook
 from real import TYPE, content_addressed, run_module, wait_until
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"NOT RUN: istiod in Kubernetes ({missing()})")
@@ -67,7 +67,7 @@ KINDS = (
 )
 
 
-class Installed:
+class Installed(Playable):
     """A cluster, and the playbook that has istiod in it."""
 
     def __init__(self, plane: ControlPlane, network: Network, node: Node, folder: pathlib.Path) -> None:
@@ -88,24 +88,12 @@ class Installed:
             "istiod_ready_timeout": 60,
         }
 
-    def play(self, *options: str, book: str = "istiod", tag: str = OLD, **variables: t.Any) -> Play:
+    def run(self, *options: str, book: str = "istiod", tag: str = OLD, **variables: t.Any) -> Play:
         path = self.folder / "variables.json"
         operator = {"istiod_operator": {**OPERATOR, "tag": tag}}
         path.write_text(json.dumps({**self.variables, **operator, **variables}))
         done = playbook("-i", str(self.inventory), "-e", f"@{path}", "--diff", *options, f"playbooks/{book}.yml")
-        output = done.stdout + done.stderr
-        changed = output.rpartition("changed=")[2].split()[0] if "changed=" in output else "0"
-        return Play(done.returncode, output, 0, int(changed))
-
-    def good(self, *options: str, **more: t.Any) -> Play:
-        play = self.play(*options, **more)
-        assert play.status == 0, play.output
-        return play
-
-    def bad(self, *options: str, **more: t.Any) -> str:
-        play = self.play(*options, **more)
-        assert play.status != 0, play.output
-        return play.output
+        return outcome(done, "cluster")
 
     def images(self) -> list[str]:
         """Those of the istiods that are ready."""
@@ -164,11 +152,8 @@ def test_from_nothing_to_an_upgrade_and_away(
         api.create(discovered("x", {"@type": TYPE + "none.Such"}), dry_run=True)
 
     with upstreams.running() as upstream:
-        gateway = plane.gateway("first", types.SimpleNamespace(plaintext=15010), start=False, plaintext=True)
-        (cluster,) = gateway.bootstrap["static_resources"]["clusters"]
-        (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
-        endpoint["endpoint"]["address"]["socket_address"]["address"] = installed.network.node
-        gateway.start()
+        istiod = types.SimpleNamespace(plaintext=15010)
+        gateway = plane.gateway("first", istiod, plaintext=True, at=installed.network.node)
         api.apply(*serving(gateway, upstream))
         gateway.statuses(None, 200, 60)
 

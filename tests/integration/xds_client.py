@@ -3,8 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A client of xDS that istiod takes for a gateway: it takes any filter, those that a stock Envoy lacks too.
 
-with Subscriber(gateway, istiod, ["basic_auth.Config"]) as client:
-    client.filters["basic_auth.Config"]
+Its configurations of filters for Go are there as soon as istiod has sent them:
+
+    with Subscriber(gateway, istiod, ["basic_auth.Config"]) as client:
+        client.filters["basic_auth.Config"]
 """
 
 from __future__ import annotations
