@@ -80,6 +80,9 @@ each() { # SCENARIO...
     echo "molecule: passed: $*"
 }
 export -f each
+# Runs share what they have packed (see tests/callback).
+export SHARED_MODULES=$folder/modules ANSIBLE_CALLBACK_PLUGINS=$PWD/tests/callback
+rm -rf "$SHARED_MODULES"
 export runs="$folder/run" PATH="$folder/venv/bin:$PATH"
 # Molecule takes a TERM of xterm for a terminal.
 [ -t 1 ] || export NO_COLOR=1

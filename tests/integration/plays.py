@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import http.client
 import json
 import os
@@ -62,6 +64,14 @@ class Playable:
         return play.output
 
 
+@functools.cache
+def packed_modules() -> str:
+    """A folder for what runs of these tests can share (see tests/callback)."""
+    folder = tempfile.mkdtemp(prefix="moe-modules-")
+    atexit.register(shutil.rmtree, folder)
+    return folder
+
+
 def playbook(*arguments: str, python: str = sys.executable, **more: str) -> subprocess.CompletedProcess[str]:
     """Run ansible-playbook.
 
@@ -69,7 +79,8 @@ def playbook(*arguments: str, python: str = sys.executable, **more: str) -> subp
     :param more: for its environment.
     """
     command = [python, "-m", "ansible", "playbook", *arguments]
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", **more}
+    sharing = {"ANSIBLE_CALLBACK_PLUGINS": str(REPOSITORY / "tests" / "callback"), "SHARED_MODULES": packed_modules()}
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", **sharing, **more}
     return subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
