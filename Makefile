@@ -49,7 +49,8 @@ sanity: setup-test ## Run ansible-test sanity
 test-go: setup-test ## Check, test and fuzz the Go examples
 	$(PYTHON) tools/test_go.py
 
-test-units: setup-test ## Run the unit tests on the oldest and the newest Python from 3.9 on that this machine has
+test-units: setup-test ## Run the unit tests on this Python, and on the oldest of managed hosts that this machine has
+	$(PYTHON) -m pytest tests/unit
 	$(PYTHON) tools/ansible_test.py units
 
 test-integration: extension extension-portable control-plane setup-test ## Run the integration tests against a real Envoy

@@ -1,7 +1,9 @@
 # Copyright: moe.gateway contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run ansible-test on this repository with the oldest and the newest Python of a managed host that this machine has.
+"""Run ansible-test on this repository with the Pythons of managed hosts that this machine has.
+
+Sanity is tested with the oldest and the newest of them, units with the oldest, since each takes a minute.
 
 usage: python tools/ansible_test.py [--every] sanity|units [ARGUMENT...]
 
@@ -43,7 +45,7 @@ subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subproces
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--every", action="store_true", help="with those between them, too")
+    parser.add_argument("--every", action="store_true", help="with all of them")
     parser.add_argument("command", choices=("sanity", "units"))
     options, arguments = parser.parse_known_args()
 
@@ -53,7 +55,9 @@ def main() -> int:
     missing = [version for version in PYTHONS if version not in pythons]
     if not options.every:
         # What the oldest has no word for yet, and what the newest has taken away. They are in order.
-        pythons = {version: pythons[version] for version in dict.fromkeys([[*pythons][0], [*pythons][-1]])}
+        ordered = [*pythons]
+        wanted = ordered[:1] + (ordered[-1:] if options.command == "sanity" else [])
+        pythons = {version: pythons[version] for version in wanted}
     link_pythons(pythons)
     if options.command == "units":
         pythons = {version: units_environment(version, python) for version, python in pythons.items()}
