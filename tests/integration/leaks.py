@@ -110,7 +110,7 @@ class Watch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        while not self._stopping.wait(0.05):
+        while not self._stopping.wait(0.1):
             self.look()
 
     def look(self) -> None:

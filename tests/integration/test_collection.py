@@ -17,10 +17,13 @@ FILTER = {"name": "basic_auth", "engine": "dynamic_module"}
 
 
 def version(source: pathlib.Path, folder: pathlib.Path, number: int) -> pathlib.Path:
-    """The same code with another digest: no loader looks at what follows the last section."""
+    """The same code with another digest: no loader looks at what follows the last section.
+
+    In each folder it is another, since a file is in use for as long as any process has mapped one of its name.
+    """
     path = folder / f"version-{number}" / "basic_auth.so"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(source.read_bytes() + b"version %d" % number)
+    path.write_bytes(source.read_bytes() + f"version {number} in {folder}".encode())
     return path
 
 
@@ -96,27 +99,21 @@ def test_what_runs_or_may_come_back_is_never_collected(gateway: RealGateway, ver
 def test_site_collects_after_it_has_published(basic_auth: pathlib.Path) -> None:
     site = Site(basic_auth)
     try:
-        sources = [version(basic_auth, site.root / "sources", number) for number in range(3)]
+        sources = [version(basic_auth, site.root / "sources", number) for number in range(2)]
         collected = "moe.gateway.envoy_extensions : Remove the extensions that nothing uses any more"
         for number, source in enumerate(sources):
             run = site.site(local_extension=str(source), envoy_filters_keep=1, envoy_extensions_keep=0)
             assert run.status == 0, run.output
             # There is nothing to look for on the first run.
             assert (collected in run.tasks()) == (number > 0)
-        # The process still has all of them.
-        assert len(list((site.root / "extensions").iterdir())) == 3
+        # The process still has both.
+        assert len(list((site.root / "extensions").iterdir())) == 2
         assert site.part("stop").status == 0
-        options = {"local_extension": str(sources[2]), "envoy_filters_keep": 1, "envoy_extensions_keep": 0}
-        checked = site.site("--check", **options)
-        assert checked.status == 0, checked.output
-        assert len(list((site.root / "extensions").iterdir())) == 3
-        run = site.site(**options)
+        run = site.site(local_extension=str(sources[1]), envoy_filters_keep=1, envoy_extensions_keep=0)
         assert run.status == 0, run.output
         assert collected in run.tasks()
         (left,) = (site.root / "extensions").iterdir()
-        assert left.read_bytes() == sources[2].read_bytes()
+        assert left.read_bytes() == sources[1].read_bytes()
         assert (site.get(), site.get("foo:bar")) == (401, 200)
-        again = site.site(**options)
-        assert (again.status, again.changed, collected in again.tasks()) == (0, 0, False), again.output
     finally:
         site.remove()

@@ -557,7 +557,6 @@ def test_the_same_verbs_for_all(mixed: Fleet, pods: Pods, basic_auth: pathlib.Pa
 
     play("site", "first-word")
     assert accepted() == ["first-word"] * 2
-    assert not any(mixed.changed(play("site", "first-word")).values())
     running = pods.names()
     told = play("status", "first-word")
     assert re.search(r"ingress +ok +1 of 1 Pods .* basic_auth +=", told), told
@@ -565,7 +564,6 @@ def test_the_same_verbs_for_all(mixed: Fleet, pods: Pods, basic_auth: pathlib.Pa
     changed = mixed.changed(play("rotate", "second-word"))
     assert changed == {"files": 1, "ingress": 1}
     assert accepted() == ["second-word"] * 2
-    assert not any(mixed.changed(play("rotate", "second-word")).values())
     drifted = play("status", "first-word", status=2)
     assert "ingress: drifted: basic_auth: not what the variables say" in drifted, drifted
     unknown = play("status", "second-word", "--limit", "ingress", status=2, envoy_filters_kubeconfig="/nowhere")
@@ -582,8 +580,6 @@ def test_the_same_verbs_for_all(mixed: Fleet, pods: Pods, basic_auth: pathlib.Pa
         "where": where,
         "rollout_probe": [{**probe, "status": "{{ 418 if inventory_hostname == 'ingress' else 401 }}"}],
     }
-    play("rollout", "second-word", "--check", "--diff", **newer)
-    assert accepted() == ["first-word"] * 2
     said = play("rollout", "second-word", status=2, rollout_restore=True, **newer, **probes)
     assert "ingress: FAILED: Status code was 401" in said, said
     assert said.count("restored to what it ran before") == 2, said

@@ -96,7 +96,7 @@ def test_each_thing_that_is_wrong(fleet: Fleet) -> None:
         assert "no Envoy answers" in picture["failures"]["three"]
     finally:
         live.write_bytes(ours)
-    assert fleet.play("playbooks/site.yml", "--limit", "!away").startswith("0\n")
+    assert fleet.play("playbooks/site.yml", "--limit", "one,three").startswith("0\n")
     other = fleet.status("--limit", "!away", envoy_filters_secrets={"foo_password": "other"})
     assert list(other[2]["failures"].values()) == ["basic_auth: not what the variables say"] * 3
     wrong = fleet.status("--limit", "two", envoy_version="1.39.3")
