@@ -9,11 +9,13 @@ folder=$PWD/build/molecule
 there=$(cd molecule && printf '%s\n' ./*/molecule.yml | xargs -n1 dirname | xargs -n1 basename | xargs)
 verifying=$(cd molecule && grep --files-with-matches '^ *- verify' ./*/molecule.yml | xargs -n1 dirname | xargs -n1 basename | xargs)
 read -ra scenarios <<<"${*:-$verifying}"
+measuring=false
 for scenario in "${scenarios[@]}"; do
     if [ ! -e "molecule/$scenario/molecule.yml" ]; then
         echo "no such scenario: $scenario (there are: $there)" >&2
         exit 2
     fi
+    [[ " $verifying " == *" $scenario "* ]] || measuring=true
 done
 
 refuse() { # REASON
@@ -80,9 +82,11 @@ each() { # SCENARIO...
     echo "molecule: passed: $*"
 }
 export -f each
-# Runs share what they have packed (see tests/callback).
-export SHARED_MODULES=$folder/modules ANSIBLE_CALLBACK_PLUGINS=$PWD/tests/callback
-rm -rf "$SHARED_MODULES"
+# Runs share what they have packed (see tests/callback), but for those that are measured.
+if ! $measuring; then
+    export SHARED_MODULES=$folder/modules ANSIBLE_CALLBACK_PLUGINS=$PWD/tests/callback
+    rm -rf "$SHARED_MODULES"
+fi
 export runs="$folder/run" PATH="$folder/venv/bin:$PATH"
 # Molecule takes a TERM of xterm for a terminal.
 [ -t 1 ] || export NO_COLOR=1

@@ -17,6 +17,7 @@ from real import REPOSITORY, Result, run_module
 
 SOURCE = REPOSITORY / "examples" / "basic_auth"
 CACHE = REPOSITORY / "build" / "toolchain"
+KINDS = [("x86_64", "2.28"), ("aarch64", "2.31")]
 
 
 def build(dest: pathlib.Path, check: bool = False, **options: t.Any) -> Result:
@@ -35,10 +36,11 @@ def elsewhere(tmp_path: pathlib.Path) -> dict[str, str]:
     return {"source": str(tmp_path / "another" / "place"), "cache_dir": str(tmp_path / "cache")}
 
 
-def test_two_builds_have_one_digest(tmp_path: pathlib.Path) -> None:
-    kind = {"architecture": "x86_64", "glibc": "2.28"}
+@pytest.mark.parametrize(("architecture", "glibc"), KINDS)
+def test_two_builds_have_one_digest(tmp_path: pathlib.Path, architecture: str, glibc: str) -> None:
+    kind = {"architecture": architecture, "glibc": glibc}
     first = build(tmp_path / "first" / "x.so", **kind)
-    assert (first["changed"], first["target"]) == (True, "x86_64-linux-gnu.2.28"), first
+    assert (first["changed"], first["target"]) == (True, f"{architecture}-linux-gnu.{glibc}"), first
     second = build(tmp_path / "second.so", **kind, **elsewhere(tmp_path))
     assert (second["changed"], second["sha256"]) == (True, first["sha256"]), second
     assert (tmp_path / "second.so").read_bytes() == (tmp_path / "first" / "x.so").read_bytes()
