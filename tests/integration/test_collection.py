@@ -109,11 +109,17 @@ def test_site_collects_after_it_has_published(basic_auth: pathlib.Path) -> None:
         # The process still has both.
         assert len(list((site.root / "extensions").iterdir())) == 2
         assert site.part("stop").status == 0
-        run = site.site(local_extension=str(sources[1]), envoy_filters_keep=1, envoy_extensions_keep=0)
+        options = {"local_extension": str(sources[1]), "envoy_filters_keep": 1, "envoy_extensions_keep": 0}
+        checked = site.site("--check", **options)
+        assert checked.status == 0, checked.output
+        assert len(list((site.root / "extensions").iterdir())) == 2
+        run = site.site(**options)
         assert run.status == 0, run.output
         assert collected in run.tasks()
         (left,) = (site.root / "extensions").iterdir()
         assert left.read_bytes() == sources[1].read_bytes()
         assert (site.get(), site.get("foo:bar")) == (401, 200)
+        again = site.site(**options)
+        assert (again.status, again.changed, collected in again.tasks()) == (0, 0, False), again.output
     finally:
         site.remove()

@@ -580,6 +580,8 @@ def test_the_same_verbs_for_all(mixed: Fleet, pods: Pods, basic_auth: pathlib.Pa
         "where": where,
         "rollout_probe": [{**probe, "status": "{{ 418 if inventory_hostname == 'ingress' else 401 }}"}],
     }
+    play("rollout", "second-word", "--check", "--diff", **newer)
+    assert accepted() == ["first-word"] * 2
     said = play("rollout", "second-word", status=2, rollout_restore=True, **newer, **probes)
     assert "ingress: FAILED: Status code was 401" in said, said
     assert said.count("restored to what it ran before") == 2, said

@@ -263,6 +263,7 @@ def tell(story: Story) -> None:
     site, old, new = story.site, known(OLD), known(NEW)
     story.play("check before there is anything", "site", "--check", envoy_filters_secrets=old)
     story.play("first", "site", envoy_filters_secrets=old)
+    assert story.play("second", "site", envoy_filters_secrets=old).changed == 0
     assert site.get(f"foo:{OLD}") == 200
     checked = story.play("check of a rotation", "rotate", "--check", envoy_filters_secrets=new)
     assert (checked.changed, site.get(f"foo:{OLD}")) == (1, 200)

@@ -167,12 +167,15 @@ def test_a_binary_that_somebody_replaced_is_named_and_comes_back(site: Site) -> 
     (binary,) = (site.root / "envoy").glob("envoy-*")
     (site.root / "garbled").write_text("garbled")
     (site.root / "garbled").rename(binary)
-    refused = site.site()
-    assert (refused.status, refused.changed) == (2, 0), refused.output
-    assert f"found another file at {binary} than the one that the Envoy with PID {pid}" in refused.output
+    for options in ([], ["--check"]):
+        refused = site.site(*options)
+        assert (refused.status, refused.changed) == (2, 0), refused.output
+        assert f"found another file at {binary} than the one that the Envoy with PID {pid}" in refused.output
     binary.unlink()
     assert site.site().status == 0
     assert binary.stat().st_size > 1_000_000
+    again = site.site()
+    assert (again.status, again.changed) == (0, 0), again.output
     assert (site.pid(), site.get("foo:bar")) == (pid, 200)
 
 
